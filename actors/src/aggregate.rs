@@ -1,0 +1,301 @@
+//! What a domain writes: [`Aggregate`], [`Command`], [`DomainEvent`], [`Rejection`]. Pure: no clock, no storage, no waiting.
+
+use std::fmt::{Debug, Display};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    codec::CodecError,
+    envelope::Metadata,
+    id::{AggregateId, CommandId},
+};
+
+/// A consistency boundary: decides commands on its state, and folds events into it.
+///
+/// `Default` is the state before the first event; `Serialize` is the state people see and snapshots hold.
+pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// Name of the aggregate type, stored with each event.
+    const TYPE: &'static str;
+    /// Shape of the serialised state; raising it makes older snapshots be ignored.
+    const STATE_VERSION: u16 = 1;
+    /// Its commands; see [`commands!`](crate::commands).
+    type Command: Command;
+    /// Its events; see [`events!`](crate::events).
+    type Event: DomainEvent;
+    /// Its refusals.
+    type Rejection: Rejection;
+
+    /// The events a command leads to in this state; none if it changes nothing.
+    ///
+    /// The command comes by reference because it is decided again when another writer was faster.
+    ///
+    /// # Errors
+    /// The domain's refusal; it is recorded as an answer, never as a fault.
+    fn decide(
+        &self,
+        command: &Self::Command,
+        context: &DecisionContext<'_>,
+    ) -> Result<Vec<Self::Event>, Self::Rejection>;
+
+    /// Folds one event in. Total: replay cannot be refused.
+    fn apply(&mut self, event: &Self::Event);
+
+    /// Whether an event that nobody decided (a raw append) may follow; asked before it is stored.
+    ///
+    /// # Errors
+    /// The refusal to store it.
+    fn admits(&self, event: &Self::Event) -> Result<(), Self::Rejection> {
+        let _ = event;
+        Ok(())
+    }
+}
+
+/// What a decision may know beside the state.
+#[derive(Debug, Clone, Copy)]
+pub struct DecisionContext<'a> {
+    /// The aggregate.
+    pub aggregate_id: &'a AggregateId,
+    /// The command; equal when the same command is decided again.
+    pub command_id: CommandId,
+    /// The instant of the decision.
+    pub now: DateTime<Utc>,
+    /// Principal, correlation and causation.
+    pub metadata: &'a Metadata,
+}
+
+/// The commands of one aggregate, usually made by [`commands!`](crate::commands).
+pub trait Command: Debug + Send + Sync + Sized + 'static {
+    /// Every command type, each unique over all aggregates of a runtime.
+    const NAMES: &'static [&'static str];
+
+    /// This command's type.
+    fn name(&self) -> &'static str;
+
+    /// Reads a command from its JSON object.
+    ///
+    /// # Errors
+    /// What is wrong with which member. An unknown `name` is the caller's mistake and reads as a wrong document.
+    fn decode(name: &str, data: &RawValue) -> Result<Self, Vec<FieldError>>;
+
+    /// Checks what can be checked without state.
+    fn validate(&self, check: &mut Violations<'_>);
+}
+
+/// One command's members; each struct named in [`commands!`](crate::commands) has it.
+pub trait CommandData {
+    /// Checks what can be checked without state; nothing by default.
+    fn validate(&self, check: &mut Violations<'_>) {
+        let _ = check;
+    }
+}
+
+/// The events of one aggregate, usually made by [`events!`](crate::events).
+pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
+    /// Every event type with its current schema version; each type unique over all aggregates of a runtime.
+    const KINDS: &'static [(&'static str, u32)];
+
+    /// This event's type.
+    fn event_type(&self) -> &'static str;
+
+    /// The payload as JSON.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`].
+    fn encode(&self) -> Result<Vec<u8>, CodecError>;
+
+    /// Reads a payload of the current schema version; unknown members are ignored.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the type is not one of these or the payload does not fit.
+    fn decode(event_type: &str, data: &[u8]) -> Result<Self, CodecError>;
+}
+
+/// A domain's refusal of a command: a value with a stable code, not a fault.
+pub trait Rejection: Display + Debug + Send + Sync + 'static {
+    /// Stable code, such as `insufficient-funds`.
+    fn code(&self) -> &'static str;
+
+    /// Facts beside the sentence that `Display` gives.
+    fn details(&self) -> Option<Value> {
+        None
+    }
+}
+
+/// A refusal as it is recorded and answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The domain's code.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Facts for programs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub details: Option<Value>,
+}
+
+impl<R: Rejection> From<R> for Refusal {
+    fn from(rejection: R) -> Self {
+        Self { code: rejection.code().to_owned(), message: rejection.to_string(), details: rejection.details() }
+    }
+}
+
+/// What is wrong with one member of an input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) from the command's data: `/items/0/quantity`.
+    pub pointer: String,
+    /// What is wrong, as a sentence without a final stop.
+    pub detail: String,
+}
+
+/// Collects what is wrong with a command.
+#[derive(Debug)]
+pub struct Violations<'a> {
+    aggregate_id: &'a AggregateId,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> Violations<'a> {
+    /// For a command to this aggregate.
+    #[must_use]
+    pub fn new(aggregate_id: &'a AggregateId) -> Self {
+        Self { aggregate_id, errors: Vec::new() }
+    }
+
+    /// Notes a fault.
+    pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+    }
+
+    /// A number must be at least `minimum`.
+    pub fn at_least(&mut self, pointer: &str, value: i64, minimum: i64) {
+        if value < minimum {
+            self.add(pointer, format!("must be at least {minimum}, not {value}"));
+        }
+    }
+
+    /// A text must not be empty, nor longer than `max` bytes, nor hold control characters.
+    pub fn text(&mut self, pointer: &str, value: &str, max: usize) {
+        if value.is_empty() {
+            self.add(pointer, "must not be empty");
+        } else if value.len() > max {
+            self.add(pointer, format!("must be at most {max} bytes of UTF-8, not {}", value.len()));
+        } else if value.chars().any(char::is_control) {
+            self.add(pointer, "must not contain control characters");
+        }
+    }
+
+    /// A repeated id must be the aggregate's own.
+    pub fn same_id(&mut self, pointer: &str, repeated: Option<&str>) {
+        if let Some(id) = repeated
+            && id != self.aggregate_id.as_str()
+        {
+            self.add(pointer, format!("must equal the aggregate_id {:?}, not {id:?}", self.aggregate_id.as_str()));
+        }
+    }
+
+    /// Everything noted.
+    #[must_use]
+    pub fn into_errors(self) -> Vec<FieldError> {
+        self.errors
+    }
+}
+
+/// Declares an aggregate's command enum over structs of the same names; each struct has [`CommandData`] and
+/// `serde::Deserialize` with `deny_unknown_fields`.
+///
+/// ```
+/// use event_sourcing_actors::{CommandData, commands};
+///
+/// #[derive(Debug, Clone, serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// pub struct Increment { pub by: i64 }
+/// impl CommandData for Increment {}
+///
+/// commands! {
+///     /// All a counter can be told.
+///     pub enum CounterCommand { Increment }
+/// }
+/// let command = CounterCommand::from(Increment { by: 2 });
+/// # let _ = command;
+/// ```
+#[macro_export]
+macro_rules! commands {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        $vis enum $name {
+            $(#[doc = concat!("`", stringify!($variant), "`")] $variant($variant),)+
+        }
+        $(impl From<$variant> for $name {
+            fn from(command: $variant) -> Self {
+                Self::$variant(command)
+            }
+        })+
+        impl $crate::Command for $name {
+            const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
+            fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($variant),)+ }
+            }
+            fn decode(
+                name: &str,
+                data: &$crate::__private::RawValue,
+            ) -> ::std::result::Result<Self, ::std::vec::Vec<$crate::FieldError>> {
+                $(if name == stringify!($variant) {
+                    return $crate::codec::decode_members::<$variant>(data).map(Self::$variant);
+                })+
+                Err(vec![$crate::FieldError { pointer: String::new(), detail: format!("unknown command type {name:?}") }])
+            }
+            fn validate(&self, check: &mut $crate::Violations<'_>) {
+                match self { $(Self::$variant(command) => $crate::CommandData::validate(command, check),)+ }
+            }
+        }
+    };
+}
+
+/// Declares an aggregate's event enum over structs of the same names, each with its current schema version; each
+/// struct has `serde::Serialize` and `serde::Deserialize` (unknown members allowed).
+///
+/// ```
+/// use event_sourcing_actors::events;
+///
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// pub struct Incremented { pub by: i64 }
+///
+/// events! {
+///     /// All that happens to a counter.
+///     pub enum CounterEvent { Incremented = 1 }
+/// }
+/// ```
+#[macro_export]
+macro_rules! events {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident = $version:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        $vis enum $name {
+            $(#[doc = concat!("`", stringify!($variant), "`")] $variant($variant),)+
+        }
+        $(impl From<$variant> for $name {
+            fn from(event: $variant) -> Self {
+                Self::$variant(event)
+            }
+        })+
+        impl $crate::DomainEvent for $name {
+            const KINDS: &'static [(&'static str, u32)] = &[$((stringify!($variant), $version)),+];
+            fn event_type(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($variant),)+ }
+            }
+            fn encode(&self) -> ::std::result::Result<::std::vec::Vec<u8>, $crate::codec::CodecError> {
+                match self { $(Self::$variant(event) => $crate::codec::encode(event),)+ }
+            }
+            fn decode(event_type: &str, data: &[u8]) -> ::std::result::Result<Self, $crate::codec::CodecError> {
+                $(if event_type == stringify!($variant) {
+                    return $crate::codec::decode::<$variant>(event_type, data).map(Self::$variant);
+                })+
+                Err($crate::codec::CodecError::UnknownEventType { event_type: event_type.to_owned() })
+            }
+        }
+    };
+}

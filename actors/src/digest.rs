@@ -1,0 +1,140 @@
+//! Digests: SHA-256 of a recorded event ([`Checksum`]) and the chain of a stream ([`ChainDigest`]).
+//!
+//! Both cover only what is known *before* an append, so an append can name its predecessor by digest. Position and
+//! instant are covered by the log's Merkle tree. Hashes go over the stored bytes, length-prefixed and under a domain tag.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    id::{AggregateId, AggregateType, EventId, EventType},
+    version::Sequence,
+};
+
+const EVENT_TAG: &[u8] = b"event-sourcing-cqrs/event/v1";
+const CHAIN_TAG: &[u8] = b"event-sourcing-cqrs/chain/v1";
+
+macro_rules! digest_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// From stored bytes; `None` unless there are 32.
+            #[must_use]
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(&self.0[..6]))
+            }
+        }
+    };
+}
+
+digest_type! {
+    /// SHA-256 of one event: stream, type, sequence, event id, event type, schema version, digests of data and metadata.
+    Checksum
+}
+digest_type! {
+    /// SHA-256 over a stream's checksums up to one event: equal digests mean equal histories.
+    ChainDigest
+}
+
+impl ChainDigest {
+    /// The chain of a stream without events.
+    pub const EMPTY: Self = Self([0; 32]);
+
+    /// The chain after one more event.
+    #[must_use]
+    pub fn then(self, checksum: Checksum) -> Self {
+        Self(Sha256::new().chain_update(CHAIN_TAG).chain_update(self.0).chain_update(checksum.0).finalize().into())
+    }
+}
+
+/// What a checksum covers.
+#[derive(Debug, Clone, Copy)]
+pub struct Covered<'a> {
+    /// The stream.
+    pub aggregate_id: &'a AggregateId,
+    /// Its type.
+    pub aggregate_type: &'a AggregateType,
+    /// Place in the stream.
+    pub sequence: Sequence,
+    /// The event's own id.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: &'a EventType,
+    /// Shape of the payload.
+    pub schema_version: u32,
+    /// Stored payload, byte for byte.
+    pub data: &'a [u8],
+    /// Stored metadata, byte for byte.
+    pub metadata: &'a [u8],
+}
+
+impl Covered<'_> {
+    /// The event's checksum.
+    #[must_use]
+    pub fn checksum(&self) -> Checksum {
+        let mut hash = Sha256::new().chain_update(EVENT_TAG);
+        for text in [self.aggregate_id.as_str(), self.aggregate_type.as_str(), self.event_type.as_str()] {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.update(self.sequence.0.to_be_bytes());
+        hash.update(self.event_id.0.as_bytes());
+        hash.update(self.schema_version.to_be_bytes());
+        hash.update(Sha256::digest(self.data));
+        hash.update(Sha256::digest(self.metadata));
+        Checksum(hash.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn every_covered_field_changes_the_checksum() {
+        let (a, b) = (AggregateId::new("a").unwrap(), AggregateId::new("ab").unwrap());
+        let (t, u) = (AggregateType::new("bc").unwrap(), AggregateType::new("c").unwrap());
+        let (e, f) = (EventType::new("E").unwrap(), EventType::new("F").unwrap());
+        let base = Covered {
+            aggregate_id: &a,
+            aggregate_type: &t,
+            sequence: Sequence(1),
+            event_id: EventId(Uuid::nil()),
+            event_type: &e,
+            schema_version: 1,
+            data: b"{}",
+            metadata: b"{}",
+        };
+        let others = [
+            Covered { aggregate_id: &b, aggregate_type: &u, ..base },
+            Covered { aggregate_type: &u, ..base },
+            Covered { sequence: Sequence(2), ..base },
+            Covered { event_id: EventId(Uuid::max()), ..base },
+            Covered { event_type: &f, ..base },
+            Covered { schema_version: 2, ..base },
+            Covered { data: b"{ }", ..base },
+            Covered { metadata: b"{ }", ..base },
+        ];
+        for other in others {
+            assert_ne!(base.checksum(), other.checksum(), "{other:?}");
+        }
+        assert_ne!(ChainDigest::EMPTY.then(base.checksum()), ChainDigest::EMPTY);
+    }
+}

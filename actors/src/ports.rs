@@ -1,0 +1,12 @@
+//! Ports: traits whose documentation is the adapters' specification.
+
+mod clock;
+mod event_store;
+mod snapshot_store;
+
+pub use clock::{Clock, SystemClock};
+pub use event_store::{
+    AppendBatch, AppendUnit, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
+    StreamClaim, StreamRange, StreamSummary, UnitOutcome,
+};
+pub use snapshot_store::SnapshotStore;

@@ -1,0 +1,1 @@
+//! The domains: account, order, inventory, user.

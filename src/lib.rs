@@ -1,0 +1,5 @@
+//! Server.
+
+pub mod domain;
+pub mod settings;
+pub mod store;
