@@ -364,6 +364,12 @@ impl Catalog {
         self.models.contains_key(aggregate_type)
     }
 
+    /// The name as a constant, if some aggregate has this command type.
+    #[must_use]
+    pub fn known_command(&self, name: &str) -> Option<&'static str> {
+        self.commands.get_key_value(name).map(|(name, _)| *name)
+    }
+
     /// Decodes a command by its name.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ pub struct CommandRequest {
     pub deadline: Instant,
     /// Decide, but append nothing.
     pub dry_run: bool,
+    /// The place among the commands in flight; admission sets it.
+    pub(crate) permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
 }
 
 impl CommandRequest {
@@ -53,6 +55,7 @@ impl CommandRequest {
             idempotency: None,
             deadline: Instant::now() + time,
             dry_run: false,
+            permit: None,
         }
     }
 }

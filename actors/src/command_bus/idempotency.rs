@@ -1,0 +1,103 @@
+//! Sixth link: a request whose key is being served in this process waits for that answer. Across processes and
+//! across time the store recognises keys, in the append itself.
+
+use std::sync::Arc;
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::{CommandRequest, CommandResult, Idempotency as Key, Middleware, Next};
+use crate::error::CommandError;
+
+/// Keys belong to their principal.
+type Owner = (Arc<str>, Arc<str>);
+
+/// Requests with a key that are running in this process; bounded by admission, which comes before.
+#[derive(Debug, Default)]
+pub(crate) struct Idempotency {
+    running: Arc<DashMap<Owner, Running>>,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    fingerprint: [u8; 32],
+    answer: watch::Receiver<Option<CommandResult>>,
+}
+
+/// The first request with a key; when it ends, however it ends, the key is free again.
+struct Leader {
+    owner: Owner,
+    running: Arc<DashMap<Owner, Running>>,
+    answer: watch::Sender<Option<CommandResult>>,
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.running.remove(&self.owner);
+    }
+}
+
+enum Role {
+    Leads(Leader),
+    Follows(Running),
+}
+
+impl Idempotency {
+    fn role(&self, owner: Owner, key: &Key) -> Role {
+        match self.running.entry(owner.clone()) {
+            Entry::Occupied(entry) => Role::Follows(entry.get().clone()),
+            Entry::Vacant(entry) => {
+                let (sender, answer) = watch::channel(None);
+                entry.insert(Running { fingerprint: key.fingerprint, answer });
+                Role::Leads(Leader { owner, running: self.running.clone(), answer: sender })
+            }
+        }
+    }
+
+    async fn serve(&self, request: CommandRequest, key: Key, next: Next<'_>) -> CommandResult {
+        let owner = (request.principal.name.clone(), key.key.clone());
+        loop {
+            match self.role(owner.clone(), &key) {
+                Role::Leads(leader) => {
+                    let result = next.run(request).await;
+                    leader.answer.send_replace(Some(result.clone()));
+                    return result;
+                }
+                Role::Follows(running) if running.fingerprint != key.fingerprint => {
+                    return Err(CommandError::KeyReused);
+                }
+                Role::Follows(mut running) => {
+                    let answer = running.answer.wait_for(Option::is_some);
+                    match tokio::time::timeout_at(request.deadline, answer).await {
+                        Ok(Ok(answer)) => return repeated(answer.clone()),
+                        // The leader's caller went away without an answer: lead now.
+                        Ok(Err(_)) => {}
+                        Err(_) => return Err(CommandError::KeyInProgress),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The leader's answer, marked as a repetition.
+fn repeated(answer: Option<CommandResult>) -> CommandResult {
+    match answer.unwrap_or(Err(CommandError::Interrupted)) {
+        Ok(accepted) => Ok(super::CommandAccepted { replayed: true, ..accepted }),
+        Err(CommandError::Rejected { refusal, .. }) => Err(CommandError::Rejected { refusal, replayed: true }),
+        Err(CommandError::PreconditionFailed { current_version, .. }) => {
+            Err(CommandError::PreconditionFailed { current_version, replayed: true })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Middleware for Idempotency {
+    fn handle<'a>(&'a self, request: CommandRequest, next: Next<'a>) -> BoxFuture<'a, CommandResult> {
+        match request.idempotency.clone().filter(|_| !request.dry_run) {
+            Some(key) => Box::pin(self.serve(request, key, next)),
+            None => next.run(request),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The journal: group commit. One task in front of the store takes whatever is queued, appends it in one call,
+//! answers each caller itself, and tells an aggregate only when an append did not go as decided.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ractor::ActorRef;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    aggregate_actor::AggregateMessage,
+    answer::Answer,
+    envelope::{NewEvent, Snapshot, StreamHead},
+    error::CommandError,
+    id::{AggregateId, EventId},
+    limits::Limits,
+    observe::Metrics,
+    ports::{AppendBatch, AppendUnit, CommandProbe, Committed, EventStore, StoreError, StreamClaim, UnitOutcome},
+    pubsub::Publisher,
+    version::Position,
+    work::Work,
+};
+
+/// What an aggregate and the journal share: how far the aggregate's submissions are settled.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Highest ticket of a settled member.
+    settled: AtomicU64,
+    /// Members of this generation and before are dead: the aggregate decides them again.
+    dead: AtomicU64,
+    /// Position of the stream's last durable event.
+    position: AtomicU64,
+}
+
+impl Progress {
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub fn raise_position(&self, position: Position) {
+        self.position.fetch_max(position.0, Ordering::AcqRel);
+    }
+
+    /// Declares a generation and all before it dead.
+    pub fn kill(&self, generation: u64) {
+        self.dead.fetch_max(generation, Ordering::AcqRel);
+    }
+
+    fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
+    }
+}
+
+/// One decided command on its way to the store.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub work: Arc<Work>,
+    pub owner: ActorRef<AggregateMessage>,
+    pub progress: Arc<Progress>,
+    /// The aggregate's generation; counts from 1.
+    pub generation: u64,
+    /// Number of this member in its aggregate's life.
+    pub ticket: u64,
+    pub aggregate_id: AggregateId,
+    /// What it was decided on.
+    pub predecessor: StreamHead,
+    pub probe: CommandProbe,
+    pub events: Vec<NewEvent>,
+    pub answer: Answer,
+    pub snapshot: Option<Snapshot>,
+}
+
+impl Member {
+    fn is_dead(&self) -> bool {
+        self.generation <= self.progress.dead.load(Ordering::Acquire)
+    }
+
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.data.len() + event.metadata.len()).sum()
+    }
+}
+
+/// The consecutive members of one stream in one batch.
+type Unit = Vec<Member>;
+
+/// The journal task's state.
+pub(crate) struct Journal {
+    pub store: Arc<dyn EventStore>,
+    pub queue: mpsc::Receiver<Member>,
+    pub publisher: Publisher,
+    pub snapshots: mpsc::Sender<Snapshot>,
+    pub limits: Limits,
+    pub metrics: Metrics,
+}
+
+impl Journal {
+    /// Runs until every sender is gone and the queue is empty.
+    pub async fn run(mut self) {
+        let mut waiting: VecDeque<Member> = VecDeque::new();
+        let mut was_busy = false;
+        loop {
+            if waiting.is_empty() {
+                let Some(first) = self.queue.recv().await else { return };
+                waiting.push_back(first);
+            }
+            self.gather(&mut waiting, was_busy).await;
+            let units = self.next_batch(&mut waiting);
+            was_busy = units.len() > 1;
+            if !units.is_empty() {
+                self.append(units).await;
+            }
+        }
+    }
+
+    /// Takes what is queued. After a shared commit its callers are just sending their next commands: let them run
+    /// first, as long as more arrives; an idle journal waits for nothing.
+    async fn gather(&mut self, waiting: &mut VecDeque<Member>, was_busy: bool) {
+        let mut idle_turns = 0;
+        loop {
+            let before = waiting.len();
+            while waiting.len() < self.limits.batch_events_max
+                && let Ok(member) = self.queue.try_recv()
+            {
+                waiting.push_back(member);
+            }
+            if !was_busy || waiting.len() >= self.limits.batch_events_max {
+                return;
+            }
+            idle_turns = if waiting.len() > before { 0 } else { idle_turns + 1 };
+            if idle_turns > 2 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Cuts the next batch from the front: within the bounds, no id or key twice, each stream's members in order.
+    fn next_batch(&self, waiting: &mut VecDeque<Member>) -> Vec<Unit> {
+        let mut units: Vec<Unit> = Vec::new();
+        let mut unit_of: HashMap<AggregateId, usize> = HashMap::new();
+        let mut ids: HashSet<EventId> = HashSet::new();
+        let mut keys: HashSet<(Arc<str>, Arc<str>)> = HashSet::new();
+        let mut deferred: VecDeque<Member> = VecDeque::new();
+        let mut deferred_streams: HashSet<AggregateId> = HashSet::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(member) = waiting.pop_front() {
+            if member.is_dead() {
+                continue;
+            }
+            let (more_events, more_bytes) = (member.events.len().max(1), member.bytes());
+            let is_full = events > 0
+                && (events + more_events > self.limits.batch_events_max
+                    || bytes + more_bytes > self.limits.batch_bytes_max);
+            if is_full {
+                waiting.push_front(member);
+                break;
+            }
+            let key = member.probe.key.as_ref().map(|key| (key.principal.clone(), key.key.clone()));
+            let is_twice = member.probe.event_ids.iter().any(|id| ids.contains(id))
+                || key.as_ref().is_some_and(|key| keys.contains(key));
+            // A new incarnation may follow the old one's members: another owner means another unit, hence later.
+            let is_foreign = unit_of.get(&member.aggregate_id).is_some_and(|unit| {
+                units[*unit].first().is_some_and(|first| {
+                    first.owner.get_id() != member.owner.get_id() || first.generation != member.generation
+                })
+            });
+            if is_twice || is_foreign || deferred_streams.contains(&member.aggregate_id) {
+                deferred_streams.insert(member.aggregate_id.clone());
+                deferred.push_back(member);
+                continue;
+            }
+            events += more_events;
+            bytes += more_bytes;
+            ids.extend(&member.probe.event_ids);
+            keys.extend(key);
+            match unit_of.get(&member.aggregate_id) {
+                Some(unit) => units[*unit].push(member),
+                None => {
+                    unit_of.insert(member.aggregate_id.clone(), units.len());
+                    units.push(vec![member]);
+                }
+            }
+        }
+        deferred.append(waiting);
+        *waiting = deferred;
+        units
+    }
+
+    /// Appends a batch and settles it; a batch that the store refuses is halved until only the guilty member is left.
+    async fn append(&self, units: Vec<Unit>) {
+        let mut batches = vec![units];
+        while let Some(mut units) = batches.pop() {
+            match self.try_append(&units).await {
+                Ok(outcomes) => self.settle(units, outcomes),
+                Err(StoreError::Unavailable { reason }) => {
+                    tracing::error!(reason, "the outcome of a batch stays unknown");
+                    for unit in units {
+                        fail_unit(unit, &[], |work| {
+                            work.answer(Err(CommandError::OutcomeUnknown { command_id: work.request.command_id }));
+                        });
+                    }
+                }
+                Err(error) if units.len() > 1 => {
+                    tracing::warn!(%error, units = units.len(), "a batch was refused; looking for the guilty command");
+                    let rest = units.split_off(units.len() / 2);
+                    batches.extend([rest, units]); // the first half is taken next
+                }
+                Err(error) => {
+                    let Some(mut unit) = units.pop() else { continue };
+                    if unit.len() > 1 {
+                        let rest = unit.split_off(unit.len() / 2);
+                        batches.extend([vec![rest], vec![unit]]);
+                        continue;
+                    }
+                    tracing::error!(%error, "the store refused a command");
+                    let reason = error.to_string();
+                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
+                }
+            }
+        }
+    }
+
+    /// One append, repeated with the same batch while its outcome is unknown, until the bound.
+    async fn try_append(&self, units: &[Unit]) -> Result<Vec<UnitOutcome>, StoreError> {
+        let give_up = Instant::now() + self.limits.journal_retry;
+        let mut pause = Duration::from_millis(20);
+        let batch = batch(units);
+        self.metrics
+            .batch_events
+            .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
+        loop {
+            let (store, batch) = (self.store.clone(), batch.clone());
+            // A task of its own: nothing that happens to the journal cuts a transaction in half.
+            let result = tokio::spawn(async move { store.append(batch).await }).await;
+            let error = match result {
+                Ok(Ok(outcomes)) => return Ok(outcomes),
+                Ok(Err(StoreError::Unavailable { reason })) => StoreError::Unavailable { reason },
+                Ok(Err(error)) => return Err(error),
+                Err(panic) => StoreError::Unavailable { reason: format!("the append panicked: {panic}") },
+            };
+            if Instant::now() + pause >= give_up {
+                return Err(error);
+            }
+            tracing::warn!(%error, "append of unknown outcome; the same batch goes again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    fn settle(&self, units: Vec<Unit>, outcomes: Vec<UnitOutcome>) {
+        let mut head = Position::ZERO;
+        for (unit, outcome) in units.into_iter().zip(outcomes) {
+            match outcome {
+                UnitOutcome::Committed(committed) => head = head.max(self.commit(unit, committed)),
+                UnitOutcome::Known { commands } => fail_unit(unit, &commands, |_| {}),
+                UnitOutcome::Stale | UnitOutcome::Wait => {
+                    self.metrics.conflicts.inc();
+                    for member in &unit {
+                        member.work.lose();
+                    }
+                    fail_unit(unit, &[], |_| {});
+                }
+                UnitOutcome::Failed(error) => {
+                    tracing::error!(%error, "the store refused a command");
+                    let reason = error.to_string();
+                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
+                }
+            }
+        }
+        if head > Position::ZERO {
+            self.publisher.raise(head);
+        }
+    }
+
+    /// Answers a committed unit; returns the position of its last event.
+    fn commit(&self, unit: Unit, committed: Committed) -> Position {
+        let mut next = committed.first_position;
+        let mut last = Position::ZERO;
+        for member in unit {
+            let count = member.events.len() as u64;
+            if count > 0 {
+                last = Position(next.0 + count - 1);
+                member.progress.raise_position(last);
+                self.metrics
+                    .events_appended
+                    .with_label_values(&[member.events[0].aggregate_type.as_str()])
+                    .inc_by(count);
+            }
+            member.progress.settled.fetch_max(member.ticket, Ordering::AcqRel);
+            member.work.answer(member.answer.settled(next, member.progress.position()));
+            next = next.plus(count);
+            if let Some(snapshot) = member.snapshot {
+                // A full queue costs a longer replay some day, no more.
+                let _ = self.snapshots.try_send(snapshot);
+            }
+        }
+        last
+    }
+}
+
+/// What the store is asked for a batch of units.
+fn batch(units: &[Unit]) -> AppendBatch {
+    let units = units
+        .iter()
+        .map(|unit| AppendUnit {
+            streams: unit
+                .first()
+                .map(|first| StreamClaim {
+                    aggregate_id: first.aggregate_id.clone(),
+                    head: first.predecessor,
+                    losses: unit.iter().map(|member| member.work.losses()).max().unwrap_or(0),
+                })
+                .into_iter()
+                .collect(),
+            commands: unit.iter().map(|member| member.probe.clone()).collect(),
+            events: unit.iter().flat_map(|member| member.events.iter().cloned()).collect(),
+        })
+        .collect();
+    AppendBatch { units }
+}
+
+/// Tells the aggregate that nothing of a unit was stored as decided. If its actor is gone, the callers send again.
+fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Work)) {
+    let Some(first) = unit.first() else { return };
+    first.progress.kill(first.generation);
+    let message = AggregateMessage::Failed {
+        generation: first.generation,
+        known: known.iter().filter_map(|index| unit.get(*index)).map(|member| member.ticket).collect(),
+    };
+    let owner = first.owner.clone();
+    for member in &unit {
+        answer(&member.work);
+    }
+    if owner.send_message(message).is_err() {
+        for member in &unit {
+            member.work.answer(Err(CommandError::Interrupted));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A command inside the write side: from the bus through mailbox, actor and journal to its answer.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU8, AtomicU32, Ordering},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    command_bus::{CommandRequest, CommandResult},
+    error::CommandError,
+};
+
+const QUEUED: u8 = 0;
+const SUBMITTED: u8 = 1;
+const ABANDONED: u8 = 2;
+
+/// One attempt at a command. Whoever answers first answers alone; permits return with the answer.
+#[derive(Debug)]
+pub struct Work {
+    pub(crate) request: CommandRequest,
+    stage: AtomicU8,
+    losses: AtomicU32,
+    reply: Mutex<Option<Reply>>,
+}
+
+#[derive(Debug)]
+struct Reply {
+    sender: oneshot::Sender<CommandResult>,
+    _permits: Vec<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Work {
+    pub(crate) fn new(
+        request: CommandRequest,
+        permits: Vec<Arc<OwnedSemaphorePermit>>,
+    ) -> (Arc<Self>, oneshot::Receiver<CommandResult>) {
+        let (sender, receiver) = oneshot::channel();
+        let work = Self {
+            request,
+            stage: AtomicU8::new(QUEUED),
+            losses: AtomicU32::new(0),
+            reply: Mutex::new(Some(Reply { sender, _permits: permits })),
+        };
+        (Arc::new(work), receiver)
+    }
+
+    /// Answers the caller, once; later answers go nowhere.
+    pub(crate) fn answer(&self, result: CommandResult) {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            // A caller that stopped waiting does not want to know.
+            let _ = reply.sender.send(result);
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Whether the caller still waits for an answer.
+    fn is_awaited(&self) -> bool {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
+        reply.as_ref().is_some_and(|reply| !reply.sender.is_closed())
+    }
+
+    /// Claims the work for a decision. `false`: nobody wants it any more, and it must have no effect.
+    pub(crate) fn submit(&self) -> bool {
+        if self.stage.load(Ordering::Acquire) == SUBMITTED {
+            // Decided before, and perhaps stored: its outcome must be settled whoever waits.
+            return !self.is_answered();
+        }
+        if Instant::now() >= self.request.deadline {
+            self.abandon();
+            self.answer(Err(CommandError::DeadlineExceeded));
+            return false;
+        }
+        self.is_awaited() && self.stage.compare_exchange(QUEUED, SUBMITTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives the work up before it was decided. `false`: it was decided, so its outcome is open.
+    pub(crate) fn abandon(&self) -> bool {
+        self.stage.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub(crate) fn losses(&self) -> u32 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more loss to another writer.
+    pub(crate) fn lose(&self) -> u32 {
+        self.losses.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
