@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod memory;
 pub mod ports;
 pub mod upcast;
 pub mod version;
