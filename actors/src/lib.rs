@@ -1,29 +1,59 @@
-//! Runtime.
+//! `event-sourcing-actors`: the runtime of `event-sourcing-cqrs`, for embedders.
+//!
+//! Each aggregate instance is a supervised actor that decides one command at a time on its speculative state; one
+//! journal task makes what was decided durable in groups; nobody hears "done" before that. The crate knows no SQL, no
+//! HTTP and no files: stores come through [`ports`], and [`memory`] has one to start with.
+//!
+//! # Map, in reading order
+//! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
+//!   [`error`], [`limits`]
+//! - **Ports:** [`ports`] (event store, snapshot store, clock)
+//! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `answer`, `work`, `recovery`, `journal`
+//! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
+//! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
+//! - **In memory and in tests:** [`memory`], `testing`
+//!
+//! # Promises
+//! An answer leaves only after the store has confirmed what it rests on, refusals too. One command id has at most one
+//! effect, for ever. Positions and sequences are 1, 2, 3 … without holes. Every queue and wait has a bound in
+//! [`limits::Limits`].
 
+// Vocabulary: pure.
 pub mod aggregate;
-mod aggregate_actor;
-mod answer;
-pub mod catalog;
 pub mod codec;
-pub mod command_bus;
 pub mod digest;
 pub mod envelope;
 pub mod error;
-pub mod feed;
-pub mod history;
 pub mod id;
-mod journal;
 pub mod limits;
-pub mod observe;
 pub mod ports;
-pub mod pubsub;
-mod recovery;
-mod registry;
-pub mod runtime;
-mod supervisor;
 pub mod upcast;
 pub mod version;
+
+// Write side.
+mod aggregate_actor;
+mod answer;
+pub mod catalog;
+pub mod command_bus;
+mod journal;
+mod recovery;
+mod registry;
 mod work;
+
+// Reading the log.
+pub mod feed;
+pub mod history;
+pub mod pubsub;
+
+// Life cycle.
+pub mod observe;
+pub mod runtime;
+mod supervisor;
+
+// In memory and in tests.
+pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use aggregate::{
     Aggregate, Command, CommandData, DecisionContext, DomainEvent, FieldError, Refusal, Rejection, Violations,
@@ -39,5 +69,6 @@ pub use version::{Expected, Position, Sequence};
 
 #[doc(hidden)]
 pub mod __private {
+    //! What the macros of this crate name.
     pub use serde_json::value::RawValue;
 }

@@ -1,6 +1,11 @@
 //! The event store port: the log, and what is decided in the same transaction as an append.
 
-use std::{fmt::Debug, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,6 +25,50 @@ pub struct AppendBatch {
     pub units: Vec<AppendUnit>,
 }
 
+impl AppendBatch {
+    /// Per unit, what is wrong with it by itself, before any store is asked. Every store answers such a unit with
+    /// [`UnitOutcome::Failed`] and stores the others.
+    ///
+    /// Tested: no stream, event id or key occurs in two units or twice in one; every event's stream is claimed; the
+    /// events of each stream follow its claimed head without a hole.
+    #[must_use]
+    pub fn malformed(&self) -> Vec<Option<String>> {
+        let mut seen = Names::default();
+        self.units.iter().map(|unit| unit.hole().or_else(|| seen.admit(unit))).collect()
+    }
+}
+
+/// What the units of a batch before this one have used.
+#[derive(Default)]
+struct Names<'a> {
+    streams: HashSet<&'a AggregateId>,
+    ids: HashSet<EventId>,
+    keys: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Names<'a> {
+    fn admit(&mut self, unit: &'a AppendUnit) -> Option<String> {
+        if let Some(claim) = unit.streams.iter().find(|claim| !self.streams.insert(&claim.aggregate_id)) {
+            return Some(format!("stream {:?} is claimed twice in one batch", claim.aggregate_id));
+        }
+        // A command names its own events' ids, so these may occur twice: once as a probe, once as an event.
+        let probes: HashSet<EventId> = unit.commands.iter().flat_map(|command| &command.event_ids).copied().collect();
+        let mut events = HashSet::with_capacity(unit.events.len());
+        let twice = unit.events.iter().map(|event| event.event_id).find(|id| !events.insert(*id));
+        if let Some(id) = twice.or_else(|| events.union(&probes).copied().find(|id| self.ids.contains(id))) {
+            return Some(format!("event id {id} occurs twice in one batch"));
+        }
+        self.ids.extend(events.into_iter().chain(probes));
+        let keys = unit.commands.iter().filter_map(|command| command.key.as_ref());
+        for record in keys {
+            if !self.keys.insert((&record.principal, &record.key)) {
+                return Some(format!("key {:?} occurs twice in one batch", record.key));
+            }
+        }
+        None
+    }
+}
+
 /// What stands or falls together: the consecutive commands of one stream, or one act over several streams.
 #[derive(Debug, Clone, Default)]
 pub struct AppendUnit {
@@ -29,6 +78,24 @@ pub struct AppendUnit {
     pub commands: Vec<CommandProbe>,
     /// The events, in order; of each stream they follow the claimed head without a hole.
     pub events: Vec<NewEvent>,
+}
+
+impl AppendUnit {
+    /// Why its events do not follow its claims.
+    fn hole(&self) -> Option<String> {
+        let mut heads: HashMap<&AggregateId, Sequence> =
+            self.streams.iter().map(|claim| (&claim.aggregate_id, claim.head.sequence)).collect();
+        for event in &self.events {
+            let Some(head) = heads.get_mut(&event.aggregate_id) else {
+                return Some(format!("stream {:?} has events but no claim", event.aggregate_id));
+            };
+            *head = head.next();
+            if event.sequence != *head {
+                return Some(format!("stream {:?}: sequence {} instead of {head}", event.aggregate_id, event.sequence));
+            }
+        }
+        None
+    }
 }
 
 /// A stream and the head its writer knows.
