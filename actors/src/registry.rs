@@ -296,8 +296,7 @@ impl WriteSide {
             .clone()
             .try_acquire_owned()
             .map_err(|_| CommandError::Overloaded { scope: "aggregate", retry_after: Duration::from_secs(1) })?;
-        let permits = request.permit.iter().cloned().chain([Arc::new(permit)]).collect();
-        let (work, answer) = Work::new(request, permits);
+        let (work, answer) = Work::new(request, Some(permit));
         let mut live = live;
         loop {
             live.used_ms.store(self.registry.now_ms(), Ordering::Relaxed);

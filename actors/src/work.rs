@@ -28,23 +28,27 @@ pub struct Work {
     reply: Mutex<Option<Reply>>,
 }
 
+/// The place among all commands in flight, and that among the aggregate's.
+type Permits = (Option<Arc<OwnedSemaphorePermit>>, Option<OwnedSemaphorePermit>);
+
 #[derive(Debug)]
 struct Reply {
     sender: oneshot::Sender<CommandResult>,
-    _permits: Vec<Arc<OwnedSemaphorePermit>>,
+    permits: Permits,
 }
 
 impl Work {
     pub(crate) fn new(
-        request: CommandRequest,
-        permits: Vec<Arc<OwnedSemaphorePermit>>,
+        mut request: CommandRequest,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> (Arc<Self>, oneshot::Receiver<CommandResult>) {
         let (sender, receiver) = oneshot::channel();
+        let permits = (request.permit.take(), permit);
         let work = Self {
             request,
             stage: AtomicU8::new(QUEUED),
             losses: AtomicU32::new(0),
-            reply: Mutex::new(Some(Reply { sender, _permits: permits })),
+            reply: Mutex::new(Some(Reply { sender, permits })),
         };
         (Arc::new(work), receiver)
     }
@@ -53,6 +57,7 @@ impl Work {
     pub(crate) fn answer(&self, result: CommandResult) {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reply) = reply {
+            drop(reply.permits);
             // A caller that stopped waiting does not want to know.
             let _ = reply.sender.send(result);
         }
