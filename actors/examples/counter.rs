@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use event_sourcing_actors::{
-    Aggregate, CommandData, DecisionContext, Position, Rejection, RuntimeBuilder, Sequence, commands, envelope::EventFilter,
-    events, memory::MemoryStore, ports::SystemClock,
+    Aggregate, CommandData, DecisionContext, Position, Rejection, RuntimeBuilder, Sequence, commands,
+    envelope::EventFilter, events, memory::MemoryStore, ports::SystemClock,
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
-//! The test kit.
+//! The test kit for embedders; behind the feature `testing`.
 
 pub mod faults;
+pub mod given;

@@ -122,7 +122,7 @@ impl Work {
     }
 
     /// Counts one more loss to another writer.
-    pub(crate) fn lose(&self) -> u32 {
-        self.losses.fetch_add(1, Ordering::Relaxed) + 1
+    pub(crate) fn lose(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 }

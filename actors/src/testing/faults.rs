@@ -135,7 +135,11 @@ impl<S: EventStore> EventStore for FaultStore<S> {
     fn find_events<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
         self.seen(self.inner.find_events(ids))
     }
-    fn find_key<'a>(&'a self, principal: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
+    fn find_key<'a>(
+        &'a self,
+        principal: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
         self.seen(self.inner.find_key(principal, key))
     }
     fn sweep_keys(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {

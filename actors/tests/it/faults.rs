@@ -6,7 +6,10 @@ use event_sourcing_actors::{
     Limits, Sequence,
     command_bus::Action,
     error::CommandError,
-    ports::{AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, SnapshotStore, StreamClaim, StreamRange, UnitOutcome},
+    ports::{
+        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, SnapshotStore, StreamClaim, StreamRange,
+        UnitOutcome,
+    },
     testing::faults::{Fault, FaultStore},
 };
 use futures_util::future::join_all;
@@ -136,7 +139,10 @@ async fn an_aggregate_that_cannot_be_folded_is_parked_alone() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let refused = runtime.execute::<Purse>(purse, Put { amount: 1 }).await;
-        assert!(matches!(&refused, Err(CommandError::Parked { retry_after, .. }) if !retry_after.is_zero()), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(CommandError::Parked { retry_after, .. }) if !retry_after.is_zero()),
+            "{refused:?}"
+        );
     }
     runtime.execute::<Purse>("healthy", Put { amount: 1 }).await.unwrap();
     assert!(runtime.health().is_alive);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use event_sourcing_actors::{
-    Aggregate, AggregateId, CommandData, DecisionContext, Limits, Rejection, Runtime, RuntimeBuilder, Sequence, commands, events,
+    Aggregate, AggregateId, CommandData, DecisionContext, Limits, Rejection, Runtime, RuntimeBuilder, Sequence,
+    commands, events,
     memory::MemoryStore,
     ports::{EventStore, SnapshotStore, SystemClock},
 };

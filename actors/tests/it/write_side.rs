@@ -289,9 +289,12 @@ async fn snapshots_shorten_the_load_and_never_change_the_state() {
 async fn too_much_is_refused_with_a_time_to_come_back() {
     let limits = Limits { commands_in_flight_max: 10, ..Limits::default() };
     let runtime = runtime(&store(), limits).await;
-    let answers = join_all((0..500).map(|purse| runtime.execute::<Purse>(format!("p{purse}"), Put { amount: 1 }))).await;
-    let refused =
-        answers.iter().filter(|answer| matches!(answer, Err(CommandError::Overloaded { scope: "process", .. }))).count();
+    let answers =
+        join_all((0..500).map(|purse| runtime.execute::<Purse>(format!("p{purse}"), Put { amount: 1 }))).await;
+    let refused = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(CommandError::Overloaded { scope: "process", .. })))
+        .count();
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     assert!(refused > 0 && accepted >= 10 && refused + accepted == 500, "{refused} refused, {accepted} accepted");
     assert_eq!(runtime.health().commands_in_flight, 0);
