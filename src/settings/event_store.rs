@@ -24,7 +24,7 @@ pub struct EventStore {
     /// Bytes of payload and metadata in one commit of the journal at most.
     pub batch_bytes_max: usize,
     /// A snapshot after so many events of a stream; also `SNAPSHOT_FREQUENCY`.
-    pub snapshot_frequency: u32,
+    pub snapshot_frequency: u64,
     /// The same for single aggregate types, by name.
     pub aggregates: BTreeMap<String, AggregateType>,
     /// Seconds for which the server tries a database that refuses connections; 0 tries once.
@@ -37,7 +37,7 @@ pub struct EventStore {
 pub struct AggregateType {
     /// A snapshot after so many events of a stream of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot_frequency: Option<u32>,
+    pub snapshot_frequency: Option<u64>,
 }
 
 impl Default for EventStore {
@@ -57,7 +57,7 @@ impl Default for EventStore {
 impl EventStore {
     /// After how many events a stream of this type gets a snapshot.
     #[must_use]
-    pub fn snapshot_frequency_of(&self, aggregate_type: &str) -> u32 {
+    pub fn snapshot_frequency_of(&self, aggregate_type: &str) -> u64 {
         let own = self.aggregates.get(aggregate_type).and_then(|own| own.snapshot_frequency);
         own.unwrap_or(self.snapshot_frequency)
     }
