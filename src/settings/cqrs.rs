@@ -32,7 +32,7 @@ impl Default for Commands {
             deadline_ms: 5_000,
             in_flight_max: 4_096,
             per_aggregate_max: 256,
-            conflict_losses_max: 12,
+            conflict_losses_max: 20,
             journal_queue_max: 4_096,
             idempotency_retention_h: 24,
         }
