@@ -11,6 +11,8 @@ pub mod id;
 pub mod limits;
 pub mod memory;
 pub mod ports;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod upcast;
 pub mod version;
 
