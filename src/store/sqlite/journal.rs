@@ -211,8 +211,7 @@ async fn write(
     INSERT_EVENTS
         .run(connection, &events, |query, (position, event)| bind_event(query, *position, recorded_at, event))
         .await?;
-    let bind_key =
-        |query: Query<'_, Sqlite, SqliteArguments>, record: &&KeyRecord| bind_key(query, recorded_at, record);
+    let bind_key = |query: Insert, record: &&KeyRecord| bind_key(query, recorded_at, record);
     INSERT_KEYS.run(connection, &keys, bind_key).await?;
 
     // With nothing inserted this flushes nothing.
