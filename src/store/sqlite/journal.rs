@@ -209,11 +209,9 @@ async fn write(
     let keys: Vec<&KeyRecord> =
         passing.iter().flat_map(|unit| &unit.commands).filter_map(|command| command.key.as_ref()).collect();
     INSERT_EVENTS
-        .run(connection, &events, |query, (position, event)| bind(query, *position, recorded_at, event))
+        .run(connection, &events, |query, (position, event)| bind_event(query, *position, recorded_at, event))
         .await?;
-    let bind_key =
-        |query: Query<'_, Sqlite, SqliteArguments>, record: &&KeyRecord| bind_key(query, recorded_at, record);
-    INSERT_KEYS.run(connection, &keys, bind_key).await?;
+    INSERT_KEYS.run(connection, &keys, |query, record| bind_key(query, recorded_at, record)).await?;
 
     // With nothing inserted this flushes nothing.
     let commit = if events.iter().any(|(_, event)| event.sequence.0 == 1) {
