@@ -75,11 +75,16 @@ impl PostgresOptions {
     }
 
     fn parsed(&self) -> Result<PgConnectOptions, OpenError> {
-        let options = PgConnectOptions::from_str(&self.url).map_err(|error| OpenError::Configuration {
+        let failed = |reason: String| OpenError::Configuration {
             what: "in the URL".to_owned(),
-            reason: error.to_string(),
+            reason,
             advice: "write it as postgres://user:password@host:port/database",
-        })?;
+        };
+        // The driver would take any scheme, and look for PostgreSQL at another database's address.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err(failed("it does not begin with postgres://".to_owned()));
+        }
+        let options = PgConnectOptions::from_str(&self.url).map_err(|error| failed(error.to_string()))?;
         Ok(options.application_name("event-sourcing-cqrs").disable_statement_logging())
     }
 }
@@ -248,6 +253,10 @@ async fn run_migrations(connection: &mut PgConnection, what: &str, migrator: &Mi
     let failed = |error: sqlx::Error| open_error(what, &error);
     let mut transaction = Connection::begin(connection).await.map_err(failed)?;
     sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await.map_err(failed)?;
-    migrator.run(&mut *transaction).await.map_err(|error| schema::migrate_error(what, migrator, error, failed))?;
+    // Not `run`: its future cannot be sent to another thread ("Acquire is not general enough").
+    migrator
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| schema::migrate_error(what, migrator, error, failed))?;
     transaction.commit().await.map_err(failed)
 }

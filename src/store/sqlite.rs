@@ -234,6 +234,10 @@ async fn examine(connection: &mut SqliteConnection, what: &str, migrator: &Migra
 async fn run_migrations(connection: &mut SqliteConnection, what: &str, migrator: &Migrator) -> Result<(), OpenError> {
     let failed = |error: sqlx::Error| open_error(what, &error);
     let mut transaction = Connection::begin_with(connection, "BEGIN IMMEDIATE").await.map_err(failed)?;
-    migrator.run(&mut *transaction).await.map_err(|error| schema::migrate_error(what, migrator, error, failed))?;
+    // Not `run`: its future cannot be sent to another thread ("Acquire is not general enough").
+    migrator
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| schema::migrate_error(what, migrator, error, failed))?;
     transaction.commit().await.map_err(failed)
 }

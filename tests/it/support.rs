@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every build of this binary has every kind of test")]
 
+pub mod batches;
 pub mod postgres;
 
 use std::{future::Future, time::Duration};

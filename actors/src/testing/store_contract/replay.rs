@@ -164,8 +164,11 @@ async fn assert_round_trip(store: &Tested, mut stream: Stream, body: EventBody) 
     let done = commit(store, unit(vec![claim], vec![event.clone()])).await;
     let expected = RecordedEvent { position: done.first_position, recorded_at: done.recorded_at, event };
     assert!(expected.is_intact());
-    assert_eq!(read(store, stream.id.as_str(), range(expected.sequence.0, WHOLE, 1)).await, [expected.clone()]);
-    assert_eq!(store.find_events(&[expected.event_id]).await.unwrap(), [expected.clone()]);
+    assert_eq!(
+        read(store, stream.id.as_str(), range(expected.sequence.0, WHOLE, 1)).await,
+        std::slice::from_ref(&expected)
+    );
+    assert_eq!(store.find_events(&[expected.event_id]).await.unwrap(), std::slice::from_ref(&expected));
     let before = Position(done.first_position.0 - 1);
     let page = store.read_all(before, &EventFilter::default(), at_most(1)).await.unwrap();
     assert_eq!(page.events, [expected]);
