@@ -8,9 +8,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Backend, Measured, Streams, backends, closed_loop, group_commit};
+use common::{Backend, Measured, Streams, backends, closed_loop, full_batches, group_commit};
 use event_sourcing_actors::{
-    Limits, Runtime, RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock,
+    Limits, Runtime, RuntimeBuilder,
+    catalog::Catalog,
+    memory::MemoryStore,
+    ports::{AppendBatch, EventStore, SystemClock},
 };
 use event_sourcing_cqrs::domain::{
     self,
@@ -57,8 +60,10 @@ async fn path(backend: &Backend) {
     create(&runtime, "w", 10_000).await;
     create(&runtime, "h", 1).await;
     for in_flight in [1, 16, 64, 256] {
+        let full = full_batches(&backend.raw, in_flight).await;
+        full.print(&format!("{} raw batches of {in_flight}, back to back", backend.name), None);
         let ceiling = group_commit(backend.raw.clone(), in_flight).await;
-        ceiling.print(&format!("{} group-commit ceiling, {in_flight} in flight", backend.name), None);
+        ceiling.print(&format!("{} group-commit ceiling, {in_flight} in flight", backend.name), Some(&full));
         for (prefix, aggregates) in [("k", 1_000), ("w", 10_000), ("h", 1)] {
             let ours = deposits(&runtime, prefix, aggregates, in_flight).await;
             ours.print(&format!("{} {aggregates} aggregates, {in_flight} in flight", backend.name), Some(&ceiling));
@@ -112,10 +117,12 @@ fn resident() -> f64 {
 async fn memory() {
     const COUNT: usize = 50_000;
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-    let first = runtime(RuntimeBuilder::new(store.clone(), store.clone())).await;
-    create(&first, "m", COUNT).await;
-    first.shutdown().await;
-    drop(first);
+    // Straight into the store: actors that came and went would leave room for the measured ones.
+    let mut streams = Streams::new("m", COUNT);
+    for _ in 0..COUNT / 1_000 {
+        let batch = AppendBatch { units: (0..1_000).map(|_| streams.unit(Streams::created)).collect() };
+        store.append(batch).await.unwrap();
+    }
     let second = runtime(RuntimeBuilder::new(store.clone(), store.clone())).await;
     let before = resident();
     stream::iter(0..COUNT)
@@ -124,7 +131,7 @@ async fn memory() {
             // Refused, so that only the actor is new.
             async move {
                 let command = WithdrawMoney { amount: 1, ..Default::default() };
-                second.execute::<Account>(format!("m-{n}"), command).await.unwrap_err();
+                second.execute::<Account>(format!("m-{n:06}"), command).await.unwrap_err();
             }
         })
         .buffer_unordered(64)
@@ -140,7 +147,7 @@ async fn memory() {
 
 #[tokio::main]
 async fn main() {
-    println!("command_path: durable commands/s; baseline = the line above it of the same backend");
+    println!("command_path: durable commands/s; baseline = the ceiling above it");
     memory().await;
     for backend in backends().await {
         single(&backend).await;

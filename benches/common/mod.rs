@@ -185,17 +185,19 @@ impl Streams {
 
     /// A batch of single deposits, each on another stream.
     pub fn batch(&mut self, count: usize) -> (AppendBatch, Vec<NewEvent>) {
-        let (mut units, mut events) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            let (head, event) = self.deposit();
-            events.push(event.clone());
-            units.push(AppendUnit {
-                streams: vec![StreamClaim { aggregate_id: event.aggregate_id.clone(), head, losses: 0 }],
-                commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
-                events: vec![event],
-            });
-        }
+        let units: Vec<_> = (0..count).map(|_| self.unit(Self::deposit)).collect();
+        let events = units.iter().flat_map(|unit| unit.events.iter().cloned()).collect();
         (AppendBatch { units }, events)
+    }
+
+    /// One event as a unit of its own.
+    pub fn unit(&mut self, event: fn(&mut Self) -> (StreamHead, NewEvent)) -> AppendUnit {
+        let (head, event) = event(self);
+        AppendUnit {
+            streams: vec![StreamClaim { aggregate_id: event.aggregate_id.clone(), head, losses: 0 }],
+            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+            events: vec![event],
+        }
     }
 }
 
@@ -294,4 +296,19 @@ pub async fn group_commit(raw: Arc<Raw>, callers: usize) -> Measured {
     .await;
     committer.await.unwrap();
     measured
+}
+
+/// What group commit could reach if every batch were full at once: raw batches of that size, one after the other.
+pub async fn full_batches(raw: &Raw, size: usize) -> Measured {
+    let mut streams = Streams::new(&format!("full-{}", CommandId::generate()), size);
+    let mut histogram = Histogram::<u64>::new(3).unwrap();
+    let (started, mut count) = (Instant::now(), 0_u64);
+    while started.elapsed() < seconds() {
+        let (_, events) = streams.batch(size);
+        let turn = Instant::now();
+        raw.insert(&events).await;
+        histogram.record(turn.elapsed().as_micros() as u64).unwrap();
+        count += size as u64;
+    }
+    Measured::of(count, started.elapsed(), &histogram)
 }
