@@ -9,9 +9,11 @@
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
 //! - [`telemetry`]: the log of the process
+//! - [`wire`]: the JSON that the HTTP door and the command line share
 
 pub mod app;
 pub mod domain;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod wire;
