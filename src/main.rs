@@ -1,2 +1,7 @@
-//! Binary.
-fn main() {}
+//! The program: a server, and the words to look after it.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

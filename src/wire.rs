@@ -3,12 +3,12 @@
 //! One set of structs for both sides, so that `--format json` and the HTTP answer cannot drift apart. Payloads, metadata
 //! and states are passed on byte for byte.
 
+use std::time::Duration;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use event_sourcing_actors::{
     AggregateId, AggregateType, CommandId, EventId, EventType, Position, RecordedEvent, Sequence,
-    command_bus::{AppendedEvent, CommandAccepted},
-    history::StateAt,
-    ports::StoreError,
+    command_bus::CommandAccepted, history::StateAt, ports::StoreError,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -102,29 +102,60 @@ pub struct LogPage {
 pub struct Accepted {
     /// The command.
     pub command_id: CommandId,
-    /// Its type; an append has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command_type: Option<String>,
+    /// Its type; [`APPEND`] for an append.
+    pub command_type: String,
     /// The stream's type.
     pub aggregate_type: AggregateType,
     /// The stream.
     pub aggregate_id: AggregateId,
     /// Its version now.
     pub version: Sequence,
-    /// Position of its last event.
-    pub position: Position,
+    /// Position of its last event; `null` in a dry run, whose events have no place in the log.
+    pub position: Option<Position>,
     /// The events it led to.
-    pub events: Vec<AppendedEvent>,
+    pub events: Vec<Appended>,
+    /// Whether nothing was stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// The command type in the answer to an append.
+pub const APPEND: &str = "AppendEvents";
+
+/// An event in an answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Appended {
+    /// Its id.
+    pub event_id: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// Place in the stream.
+    pub sequence: Sequence,
+    /// Place in the log; `null` in a dry run.
+    pub position: Option<Position>,
 }
 
 impl Accepted {
-    /// The answer of the bus to a command of this type; `None` for an append.
+    /// The answer of the bus to a command of this type.
     #[must_use]
-    pub fn new(command_type: Option<&str>, accepted: CommandAccepted) -> Self {
-        let CommandAccepted { command_id, aggregate_type, aggregate_id, version, position, events, replayed: _ } =
-            accepted;
-        let command_type = command_type.map(str::to_owned);
-        Self { command_id, command_type, aggregate_type, aggregate_id, version, position, events }
+    pub fn new(command_type: &str, accepted: &CommandAccepted, dry_run: bool) -> Self {
+        let place = |position: Position| (!dry_run).then_some(position);
+        let events = accepted.events.iter().map(|event| Appended {
+            event_id: event.event_id,
+            event_type: event.event_type.clone(),
+            sequence: event.sequence,
+            position: place(event.position),
+        });
+        Self {
+            command_id: accepted.command_id,
+            command_type: command_type.to_owned(),
+            aggregate_type: accepted.aggregate_type.clone(),
+            aggregate_id: accepted.aggregate_id.clone(),
+            version: accepted.version,
+            position: if accepted.events.is_empty() { Some(accepted.position) } else { place(accepted.position) },
+            events: events.collect(),
+            dry_run,
+        }
     }
 }
 
@@ -144,7 +175,7 @@ pub struct Replayed {
     /// The snapshot that was used.
     pub snapshot_sequence: Option<Sequence>,
     /// How long it took.
-    pub duration_ms: u64,
+    pub duration_ms: f64,
     /// A page of the events asked for.
     pub events: Vec<Event>,
 }
@@ -154,7 +185,7 @@ impl Replayed {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when an event is no JSON.
-    pub fn new(state: &StateAt, recorded: &[RecordedEvent], duration_ms: u64) -> Result<Self, StoreError> {
+    pub fn new(state: &StateAt, recorded: &[RecordedEvent], time: Duration) -> Result<Self, StoreError> {
         let unreadable = |_| StoreError::Corrupt { reason: format!("the state of {} is not JSON", state.aggregate_id) };
         Ok(Self {
             aggregate_id: state.aggregate_id.clone(),
@@ -163,7 +194,7 @@ impl Replayed {
             state: serde_json::from_slice(&state.state).map_err(unreadable)?,
             events_replayed: state.events_replayed,
             snapshot_sequence: state.snapshot_sequence,
-            duration_ms,
+            duration_ms: (time.as_secs_f64() * 1e6).round() / 1e3,
             events: events(recorded)?,
         })
     }

@@ -106,11 +106,8 @@ impl Storage {
                 if !opening.create && !path.exists() {
                     return Err(AppError::Missing { database: settings.database_url.to_string() });
                 }
-                let options = SqliteOptions {
-                    create: opening.create,
-                    migrate: opening.migrate,
-                    ..SqliteOptions::new(path)
-                };
+                let options =
+                    SqliteOptions { create: opening.create, migrate: opening.migrate, ..SqliteOptions::new(path) };
                 Ok(Self::Sqlite(SqliteStore::open(options).await?))
             }
             #[cfg(feature = "postgres")]
