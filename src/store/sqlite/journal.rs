@@ -211,8 +211,7 @@ async fn write(
     INSERT_EVENTS
         .run(connection, &events, |query, (position, event)| bind_event(query, *position, recorded_at, event))
         .await?;
-    let bind_key = |query: Insert, record: &&KeyRecord| bind_key(query, recorded_at, record);
-    INSERT_KEYS.run(connection, &keys, bind_key).await?;
+    INSERT_KEYS.run(connection, &keys, |query, record| bind_key(query, recorded_at, record)).await?;
 
     // With nothing inserted this flushes nothing.
     let commit = if events.iter().any(|(_, event)| event.sequence.0 == 1) {
