@@ -150,6 +150,36 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// A number must be at least `minimum`.
+    ///
+    /// # Errors
+    /// Says so when it is smaller.
+    pub fn at_least(pointer: &str, value: i64, minimum: i64) -> Result<(), Self> {
+        if value >= minimum {
+            return Ok(());
+        }
+        Err(Self { pointer: pointer.to_owned(), detail: format!("must be at least {minimum}, not {value}") })
+    }
+
+    /// A text must not be empty, nor longer than `max` bytes, nor hold control characters.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn text(pointer: &str, value: &str, max: usize) -> Result<(), Self> {
+        let detail = if value.is_empty() {
+            "must not be empty".to_owned()
+        } else if value.len() > max {
+            format!("must be at most {max} bytes of UTF-8, not {}", value.len())
+        } else if value.chars().any(char::is_control) {
+            "must not contain control characters".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Self { pointer: pointer.to_owned(), detail })
+    }
+}
+
 /// Collects what is wrong with a command.
 #[derive(Debug)]
 pub struct Violations<'a> {
@@ -169,22 +199,19 @@ impl<'a> Violations<'a> {
         self.errors.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 
+    /// Notes the fault that a check found, if it found one.
+    pub fn note(&mut self, checked: Result<(), FieldError>) {
+        self.errors.extend(checked.err());
+    }
+
     /// A number must be at least `minimum`.
     pub fn at_least(&mut self, pointer: &str, value: i64, minimum: i64) {
-        if value < minimum {
-            self.add(pointer, format!("must be at least {minimum}, not {value}"));
-        }
+        self.note(FieldError::at_least(pointer, value, minimum));
     }
 
     /// A text must not be empty, nor longer than `max` bytes, nor hold control characters.
     pub fn text(&mut self, pointer: &str, value: &str, max: usize) {
-        if value.is_empty() {
-            self.add(pointer, "must not be empty");
-        } else if value.len() > max {
-            self.add(pointer, format!("must be at most {max} bytes of UTF-8, not {}", value.len()));
-        } else if value.chars().any(char::is_control) {
-            self.add(pointer, "must not contain control characters");
-        }
+        self.note(FieldError::text(pointer, value, max));
     }
 
     /// A repeated id must be the aggregate's own.

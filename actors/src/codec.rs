@@ -106,6 +106,25 @@ pub fn escaped(member: &str) -> String {
     member.replace('~', "~0").replace('/', "~1")
 }
 
+/// A JSON text without the white space between its tokens; numbers and strings keep their bytes.
+#[must_use]
+pub fn compact(value: &RawValue) -> Box<RawValue> {
+    let (mut in_string, mut after_backslash) = (false, false);
+    let text: String = value
+        .get()
+        .chars()
+        .filter(|character| {
+            let keep = in_string || !character.is_ascii_whitespace();
+            if *character == '"' && !after_backslash {
+                in_string = !in_string;
+            }
+            after_backslash = *character == '\\' && !after_backslash;
+            keep
+        })
+        .collect();
+    RawValue::from_string(text).unwrap_or_else(|_| value.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +155,12 @@ mod tests {
         assert_eq!(pointer_of(r#"{"items":[],"more":1}"#), "/more");
         assert_eq!(pointer_of("[[]]"), "");
         assert_eq!(pointer_of(r#"{"items":[{"quantity":9223372036854775808}]}"#), "/items/0/quantity");
+    }
+
+    #[test]
+    fn compacting_drops_white_space_between_tokens_only() {
+        let text = "{ \"a b\" :\n[1.50, 1e400,\t\"x \\\" \\\\\" , {} ] }".to_owned();
+        let compacted = compact(&RawValue::from_string(text).unwrap());
+        assert_eq!(compacted.get(), r#"{"a b":[1.50,1e400,"x \" \\",{}]}"#);
     }
 }

@@ -1,1 +1,3 @@
-//! The test kit.
+//! The test kit for embedders; behind the feature `testing`.
+
+pub mod given;

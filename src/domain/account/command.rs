@@ -1,0 +1,95 @@
+//! What an account can be told.
+
+use event_sourcing_actors::{CommandData, Violations, commands};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+
+commands! {
+    /// All an account can be told.
+    pub enum AccountCommand { CreateAccount, DepositMoney, WithdrawMoney, CloseAccount }
+}
+
+/// Opens an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAccount {
+    /// The aggregate's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// Whose money it is.
+    pub owner: String,
+    /// Balance to start with, in minor units; at least 0.
+    pub initial_balance: i64,
+}
+
+impl CommandData for CreateAccount {
+    fn validate(&self, check: &mut Violations<'_>) {
+        check.same_id("/account_id", self.account_id.as_deref());
+        check.text("/owner", &self.owner, TEXT_BYTES_MAX);
+        check.at_least("/initial_balance", self.initial_balance, 0);
+    }
+}
+
+/// Puts money in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepositMoney {
+    /// The aggregate's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// In minor units; at least 1.
+    pub amount: i64,
+    /// The transfer it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer_id: Option<String>,
+}
+
+impl CommandData for DepositMoney {
+    fn validate(&self, check: &mut Violations<'_>) {
+        movement(check, self.account_id.as_deref(), self.amount, self.transfer_id.as_deref());
+    }
+}
+
+/// Takes money out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawMoney {
+    /// The aggregate's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// In minor units; at least 1.
+    pub amount: i64,
+    /// The transfer it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer_id: Option<String>,
+}
+
+impl CommandData for WithdrawMoney {
+    fn validate(&self, check: &mut Violations<'_>) {
+        movement(check, self.account_id.as_deref(), self.amount, self.transfer_id.as_deref());
+    }
+}
+
+/// Closes an empty account for ever.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloseAccount {
+    /// The aggregate's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+}
+
+impl CommandData for CloseAccount {
+    fn validate(&self, check: &mut Violations<'_>) {
+        check.same_id("/account_id", self.account_id.as_deref());
+    }
+}
+
+fn movement(check: &mut Violations<'_>, account_id: Option<&str>, amount: i64, transfer_id: Option<&str>) {
+    check.same_id("/account_id", account_id);
+    check.at_least("/amount", amount, 1);
+    if let Some(transfer_id) = transfer_id {
+        check.text("/transfer_id", transfer_id, REFERENCE_BYTES_MAX);
+    }
+}

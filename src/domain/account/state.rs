@@ -1,0 +1,133 @@
+//! An account's state: decisions and folding.
+
+use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccountClosed, AccountCommand, AccountCreated, AccountEvent, AccountRejection, MoneyDeposited, MoneyWithdrawn,
+};
+
+/// One owner's money; `null` as JSON before its first event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Account(Option<AccountState>);
+
+/// An account that was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The account.
+    pub account_id: AggregateId,
+    /// Whose money it is.
+    pub owner: String,
+    /// In minor units; never negative.
+    pub balance: i64,
+    /// Whether money can move.
+    pub status: AccountStatus,
+}
+
+/// Whether money can move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountStatus {
+    /// It can.
+    Open,
+    /// It never can again, and there is none.
+    Closed,
+}
+
+impl Account {
+    /// The state, once the account was opened.
+    #[must_use]
+    pub fn get(&self) -> Option<&AccountState> {
+        self.0.as_ref()
+    }
+
+    fn open(&self) -> Result<&AccountState, AccountRejection> {
+        let account = self.0.as_ref().ok_or(AccountRejection::AccountNotFound)?;
+        match account.status {
+            AccountStatus::Open => Ok(account),
+            AccountStatus::Closed => Err(AccountRejection::AccountClosed),
+        }
+    }
+}
+
+impl Aggregate for Account {
+    const TYPE: &'static str = "account";
+    type Command = AccountCommand;
+    type Event = AccountEvent;
+    type Rejection = AccountRejection;
+
+    fn decide(
+        &self,
+        command: &AccountCommand,
+        context: &DecisionContext<'_>,
+    ) -> Result<Vec<AccountEvent>, AccountRejection> {
+        let event: AccountEvent = match command {
+            AccountCommand::CreateAccount(create) => AccountCreated {
+                account_id: context.aggregate_id.clone(),
+                owner: create.owner.clone(),
+                initial_balance: create.initial_balance,
+            }
+            .into(),
+            AccountCommand::DepositMoney(deposit) => {
+                MoneyDeposited { amount: deposit.amount, transfer_id: deposit.transfer_id.clone() }.into()
+            }
+            AccountCommand::WithdrawMoney(withdraw) => {
+                MoneyWithdrawn { amount: withdraw.amount, transfer_id: withdraw.transfer_id.clone() }.into()
+            }
+            AccountCommand::CloseAccount(_) => AccountClosed {}.into(),
+        };
+        self.admits(&event)?;
+        Ok(vec![event])
+    }
+
+    fn apply(&mut self, event: &AccountEvent) {
+        if let AccountEvent::AccountCreated(created) = event {
+            self.0 = Some(AccountState {
+                account_id: created.account_id.clone(),
+                owner: created.owner.clone(),
+                balance: created.initial_balance,
+                status: AccountStatus::Open,
+            });
+            return;
+        }
+        let Some(account) = &mut self.0 else { return };
+        match event {
+            AccountEvent::AccountCreated(_) => {}
+            AccountEvent::MoneyDeposited(deposited) => {
+                account.balance = account.balance.saturating_add(deposited.amount);
+            }
+            AccountEvent::MoneyWithdrawn(withdrawn) => {
+                account.balance = account.balance.saturating_sub(withdrawn.amount);
+            }
+            AccountEvent::AccountClosed(_) => account.status = AccountStatus::Closed,
+        }
+    }
+
+    fn admits(&self, event: &AccountEvent) -> Result<(), AccountRejection> {
+        event.check()?;
+        match event {
+            AccountEvent::AccountCreated(_) if self.0.is_some() => Err(AccountRejection::AccountExists),
+            AccountEvent::AccountCreated(_) => Ok(()),
+            AccountEvent::MoneyDeposited(deposited) => {
+                let (balance, requested) = (self.open()?.balance, deposited.amount);
+                match balance.checked_add(requested) {
+                    Some(_) => Ok(()),
+                    None => Err(AccountRejection::AmountOverflow { balance, requested }),
+                }
+            }
+            AccountEvent::MoneyWithdrawn(withdrawn) => {
+                let (balance, requested) = (self.open()?.balance, withdrawn.amount);
+                if requested <= balance {
+                    Ok(())
+                } else {
+                    Err(AccountRejection::InsufficientFunds { balance, requested })
+                }
+            }
+            AccountEvent::AccountClosed(_) => match self.open()?.balance {
+                0 => Ok(()),
+                balance => Err(AccountRejection::BalanceNotZero { balance }),
+            },
+        }
+    }
+}
