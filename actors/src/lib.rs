@@ -27,8 +27,6 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod ports;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod upcast;
 pub mod version;
 
