@@ -13,6 +13,8 @@
 
 pub mod app;
 pub mod domain;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -1,5 +1,7 @@
 //! Integration tests: one binary.
 
+#[cfg(feature = "http")]
+mod http;
 mod store;
 mod store_postgres;
 mod store_sqlite;
