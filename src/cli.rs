@@ -25,7 +25,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
-    telemetry::{self, LogControl},
+    telemetry,
 };
 
 use self::{
@@ -114,8 +114,6 @@ pub(crate) struct Context {
     pub(crate) timeout: Duration,
     /// Where data goes.
     pub(crate) output: Output,
-    /// Changes the log's level.
-    pub(crate) log: Option<LogControl>,
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -138,9 +136,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
     let settings = load(&globals)?;
-    let log = start_log(&settings, matches!(word, Word::Serve))?;
+    start_log(&settings, matches!(word, Word::Serve))?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output, log };
+    let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -175,7 +173,7 @@ fn load(globals: &Globals) -> Result<Settings, Failure> {
 
 /// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
 /// it is asked for.
-fn start_log(settings: &Settings, is_server: bool) -> Result<Option<LogControl>, Failure> {
+fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
     let mut log = settings.log.clone();
     if !is_server {
         let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
@@ -186,7 +184,8 @@ fn start_log(settings: &Settings, is_server: bool) -> Result<Option<LogControl>,
             log.format = LogFormat::Text;
         }
     }
-    Ok(Some(telemetry::init(&log)?))
+    telemetry::init(&log)?;
+    Ok(())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

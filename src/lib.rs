@@ -6,12 +6,15 @@
 //! # Map, in reading order
 //! - [`domain`]: account, order, inventory, user; pure
 //! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
+//! - [`cache`]: the Redis that replicas share
 //! - [`settings`]: defaults < files < environment < flags
+//! - `http`: the HTTP door (feature `http`)
 //! - [`app`]: the in-process door for embedders
 //! - [`telemetry`]: the log of the process
 //! - [`wire`]: the JSON that the HTTP door and the command line share
 
 pub mod app;
+pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;

@@ -17,6 +17,7 @@ use super::{
     target::{Change, LogQuery, StreamQuery, Target, What},
     text::{count, event_line, event_title},
 };
+use crate::shutdown::Signals;
 
 /// Events of one page of `--all`.
 const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
@@ -260,12 +261,11 @@ impl Tail {
         };
         let mut events = target.follow(after, filter).await?;
         talk(&format!("following the log after position {after}; Ctrl-C ends"));
-        let end = super::serve::stop_signal()?;
-        let mut end = std::pin::pin!(end);
+        let mut signals = Signals::take()?;
         loop {
             let next = tokio::select! {
                 next = events.next() => next,
-                () = &mut end => return Ok(()),
+                _ = signals.next() => return Ok(()),
             };
             match next {
                 Some(Ok(event)) if output.format == Format::Human => output.text(&event_line(&event))?,
