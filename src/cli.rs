@@ -35,11 +35,13 @@ use self::{
 
 /// An event-sourced application server.
 ///
-/// Without a word it serves. Settings: defaults < YAML files < environment < flags; `config show` tells each with its
-/// source. Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, 4 integrity violation, 5 conflict,
-/// 6 unavailable or timed out, 7 not allowed.
+/// Without a word it serves. Words work on the configured store, also beside a running server, or with --url on that
+/// server. Settings: defaults < YAML files < environment < flags; `config show` tells each with its source.
+///
+/// Exit codes: 0 ok, 1 failed or refused, 2 usage or configuration, 3 not found, 4 integrity violation,
+/// 5 conflict, 6 unavailable or timed out, 7 not allowed.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,

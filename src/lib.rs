@@ -22,3 +22,8 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

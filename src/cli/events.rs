@@ -176,22 +176,26 @@ impl List {
 async fn list_all(target: &Target, output: Output, mut query: LogQuery) -> Result<(), Failure> {
     let head = if output.may_show_progress() { Some(target.head().await?) } else { None };
     let progress = head.map_or_else(ProgressBar::hidden, |head| ProgressBar::new(head.0).with_style(style()));
-    let (mut listed, mut is_first) = (0_u64, true);
+    let mut listed = 0_u64;
     if output.format == Format::Json {
         output.part("{\"events\":[")?;
     }
     loop {
         let page = target.log(&query).await?;
+        let mut text = String::new();
         for event in &page.events {
+            let (is_first, shown) =
+                (listed == 0, if output.format == Format::Human { event_line(event) } else { line(event)? });
             listed += 1;
             match output.format {
-                Format::Json => output.part(&format!("{}\n{}", if is_first { "" } else { "," }, line(event)?))?,
-                Format::Ndjson => output.text(&line(event)?)?,
-                Format::Human if is_first => output.text(&format!("{}\n{}", event_title(), event_line(event)))?,
-                Format::Human => output.text(&event_line(event))?,
+                Format::Json => text.push_str(if is_first { "\n" } else { ",\n" }),
+                Format::Human if is_first => text.push_str(&(event_title() + "\n")),
+                Format::Human | Format::Ndjson => {}
             }
-            is_first = false;
+            text.push_str(&shown);
+            text.push_str(if output.format == Format::Json { "" } else { "\n" });
         }
+        output.part(&text)?;
         progress.set_position(page.next_cursor.0);
         if page.next_cursor == query.after {
             break;

@@ -5,6 +5,8 @@
 #[cfg(feature = "http")]
 pub mod http;
 pub mod postgres;
+#[cfg(unix)]
+pub mod server;
 
 use std::{future::Future, time::Duration};
 
