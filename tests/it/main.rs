@@ -1,5 +1,11 @@
 //! Integration tests: one binary.
 
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod readme;
 mod store;
 mod store_postgres;
 mod store_sqlite;

@@ -3,7 +3,11 @@
 #![allow(dead_code, reason = "not every build of this binary has every kind of test")]
 
 pub mod batches;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod postgres;
+#[cfg(unix)]
+pub mod server;
 
 use std::{future::Future, time::Duration};
 

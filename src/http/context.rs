@@ -1,0 +1,75 @@
+//! What all handlers share: [`HttpContext`], made by whoever starts the server, and [`Server`], made by `serve`.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use event_sourcing_actors::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::{HttpOptions, health::HealthCheck, metrics::HttpMetrics};
+
+/// The runtime behind the door, its health checks, and whether the process wants traffic.
+pub struct HttpContext {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) checks: Vec<Arc<dyn HealthCheck>>,
+    is_draining: AtomicBool,
+    is_starting: AtomicBool,
+}
+
+impl fmt::Debug for HttpContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpContext").field("checks", &self.checks).finish_non_exhaustive()
+    }
+}
+
+impl HttpContext {
+    /// A door to this runtime.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>) -> Self {
+        Self { runtime, checks: Vec::new(), is_draining: AtomicBool::new(false), is_starting: AtomicBool::new(false) }
+    }
+
+    /// Adds a health check; `/health` shows it under its name. `event_store` and `aggregates` are there by themselves.
+    #[must_use]
+    pub fn health_check(mut self, check: Arc<dyn HealthCheck>) -> Self {
+        self.checks.push(check);
+        self
+    }
+
+    /// Turns readiness off and asks clients to leave their connections; requests are still served.
+    pub fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::start_draining`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Says whether the process is still starting: then `/health/startup` and `/health/ready` answer 503.
+    pub fn set_starting(&self, is_starting: bool) {
+        self.is_starting.store(is_starting, Ordering::Release);
+    }
+
+    /// What [`Self::set_starting`] said last; false at first.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.is_starting.load(Ordering::Acquire)
+    }
+}
+
+/// One running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub context: Arc<HttpContext>,
+    pub options: HttpOptions,
+    pub metrics: HttpMetrics,
+    /// Ends the streams that would go on for ever.
+    pub shutdown: CancellationToken,
+}

@@ -1,0 +1,176 @@
+//! Health: `/health` for people and dashboards, `/health/live`, `/health/ready` and `/health/startup` for machines.
+//!
+//! The answers follow draft-inadarei-api-health-check-06: each key of `checks` holds a list of one.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use event_sourcing_actors::Runtime;
+use futures_util::future::{BoxFuture, join_all};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use warp::{
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::{error::Answer, reply, request::Call};
+
+/// How something is; the worst of all checks is the whole's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Fine.
+    Pass,
+    /// Serving, but somebody should look.
+    Warn,
+    /// Not serving.
+    Fail,
+}
+
+/// The outcome of one check.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// How it is.
+    pub status: HealthStatus,
+    /// Why it is not fine; no secrets, `/health` needs no authentication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// What was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_value: Option<Value>,
+    /// Its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_unit: Option<&'static str>,
+}
+
+impl Health {
+    /// Fine.
+    #[must_use]
+    pub fn pass() -> Self {
+        Self { status: HealthStatus::Pass, output: None, observed_value: None, observed_unit: None }
+    }
+
+    /// Serving, but somebody should look.
+    #[must_use]
+    pub fn warn(output: impl Into<String>) -> Self {
+        Self { status: HealthStatus::Warn, output: Some(output.into()), ..Self::pass() }
+    }
+
+    /// Not serving.
+    #[must_use]
+    pub fn fail(output: impl Into<String>) -> Self {
+        Self { status: HealthStatus::Fail, output: Some(output.into()), ..Self::pass() }
+    }
+
+    /// Adds a measurement.
+    #[must_use]
+    pub fn observed(self, value: impl Into<Value>, unit: &'static str) -> Self {
+        Self { observed_value: Some(value.into()), observed_unit: Some(unit), ..self }
+    }
+}
+
+/// Looks at something the server needs.
+pub trait HealthCheck: Debug + Send + Sync + 'static {
+    /// The key under `checks`, such as `database` or `cache`.
+    fn name(&self) -> &str;
+
+    /// Looks. Dropped, and counted as failed, after [`HttpOptions::health_check_deadline`](super::HttpOptions).
+    fn check(&self) -> BoxFuture<'_, Health>;
+}
+
+/// Everything.
+pub(super) async fn show(call: Call) -> Answer {
+    let (context, deadline) = (&call.server.context, call.server.options.health_check_deadline);
+    let own = [
+        ("event_store".to_owned(), event_store(&context.runtime, deadline).await),
+        ("aggregates".to_owned(), aggregates(&context.runtime)),
+    ];
+    let given = join_all(context.checks.iter().map(|check| looked_at(check, deadline))).await;
+    let all: Vec<(String, Health)> = own.into_iter().chain(given).collect();
+    let mut status = all.iter().map(|(_, health)| health.status).max().unwrap_or(HealthStatus::Pass);
+    let mut output = None;
+    if context.is_draining() || !context.runtime.health().is_accepting {
+        status = status.max(HealthStatus::Warn);
+        output = Some("the server is shutting down");
+    }
+    let checks: Map<String, Value> = all.into_iter().map(|(name, health)| (name, json!([health]))).collect();
+    Ok(report(status, json!({ "output": output, "checks": checks })))
+}
+
+/// Whether the process works at all; no I/O.
+pub(super) async fn live(call: Call) -> Answer {
+    let is_alive = call.runtime().health().is_alive;
+    Ok(simple(if is_alive { Health::pass() } else { Health::fail("the journal or the supervisor has ended") }))
+}
+
+/// Whether requests should come here.
+pub(super) async fn ready(call: Call) -> Answer {
+    let context = &call.server.context;
+    let runtime = context.runtime.health();
+    if context.is_starting() {
+        return Ok(simple(Health::fail("the server is starting")));
+    }
+    if context.is_draining() || !runtime.is_accepting {
+        return Ok(simple(Health::fail("the server is shutting down")));
+    }
+    if !runtime.is_alive {
+        return Ok(simple(Health::fail("the journal or the supervisor has ended")));
+    }
+    Ok(simple(event_store(&context.runtime, call.server.options.health_check_deadline).await))
+}
+
+/// Whether the start is over.
+pub(super) async fn startup(call: Call) -> Answer {
+    let is_starting = call.server.context.is_starting();
+    Ok(simple(if is_starting { Health::fail("the server is starting") } else { Health::pass() }))
+}
+
+async fn looked_at(check: &Arc<dyn HealthCheck>, deadline: Duration) -> (String, Health) {
+    let health = tokio::time::timeout(deadline, check.check()).await;
+    let health = health.unwrap_or_else(|_| Health::fail(format!("no answer within {} ms", deadline.as_millis())));
+    (check.name().to_owned(), health)
+}
+
+async fn event_store(runtime: &Runtime, deadline: Duration) -> Health {
+    match tokio::time::timeout(deadline, runtime.feed().head()).await {
+        Ok(Ok(head)) => Health::pass().observed(head.0, "position"),
+        // The store's own words may name hosts and users.
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the event store failed its health check");
+            Health::fail("the event store does not answer")
+        }
+        Err(_) => Health::fail(format!("the event store gave no answer within {} ms", deadline.as_millis())),
+    }
+}
+
+fn aggregates(runtime: &Runtime) -> Health {
+    let health = runtime.health();
+    if !health.is_alive {
+        return Health::fail("the journal or the supervisor has ended: the process must be started again");
+    }
+    match health.parked.len() {
+        0 => Health::pass().observed(health.live_aggregates, "live"),
+        parked => Health::warn("some aggregates fail again and again and are parked").observed(parked, "parked"),
+    }
+}
+
+fn simple(health: Health) -> Response {
+    report(health.status, json!(health))
+}
+
+fn report(status: HealthStatus, mut document: Value) -> Response {
+    if let Some(members) = document.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+        members.insert("status".to_owned(), json!(status));
+        members.insert("version".to_owned(), json!("1"));
+        members.insert("releaseId".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+    }
+    let mut response = reply::bytes(document.to_string(), "application/health+json");
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == HealthStatus::Fail {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

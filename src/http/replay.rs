@@ -1,0 +1,73 @@
+//! `POST /api/v1/replay`: a stream's state rebuilt from its events. Nothing is sent again, nothing has an effect.
+
+use std::time::Instant;
+
+use event_sourcing_actors::{AggregateId, Sequence, history::ReplayRequest};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use warp::http::header;
+
+use super::{
+    aggregates::{raw_state, unknown},
+    body::Envelope,
+    error::{self, Answer, Problem},
+    negotiate::{Media, negotiate},
+    reply::{self, EventView},
+    request::Call,
+};
+
+#[derive(Serialize)]
+struct Replayed<'a> {
+    aggregate_id: &'a str,
+    aggregate_type: &'a str,
+    version: u64,
+    state: &'a RawValue,
+    events_replayed: u64,
+    snapshot_sequence: Option<u64>,
+    duration_ms: f64,
+    events: Vec<EventView<'a>>,
+}
+
+/// Replays a stream.
+pub(super) async fn replay(mut call: Call) -> Answer {
+    negotiate(&call.headers, &[Media::Json])?;
+    let body = call.read_body(call.server.options.body_bytes_max).await?;
+    let mut envelope = Envelope::parse(&body)?;
+    let number = "a whole number from 0 on";
+    let id: String = envelope.required("aggregate_id", "a text");
+    let from: u64 = envelope.optional("from_sequence", number).unwrap_or(0);
+    let to: Option<u64> = envelope.optional("to_sequence", number);
+    let use_snapshot = envelope.optional("use_snapshot", "true or false").unwrap_or(true);
+    envelope.finish()?;
+    let id =
+        AggregateId::new(id).map_err(|reason| Problem::at(error::INVALID_ID, "/aggregate_id", reason.to_string()))?;
+    let mut query = call.query();
+    let limit = query.limit();
+    let wrong = query.finish();
+    let Some(summary) = call.runtime().feed().summary(&id).await? else { return Err(unknown(&id)) };
+    wrong?;
+    let started = Instant::now();
+    let request = ReplayRequest {
+        from_sequence: Sequence(from.max(1)),
+        to_sequence: Sequence(to.unwrap_or(u64::MAX)),
+        use_snapshot,
+        limit,
+    };
+    let history = call.runtime().history();
+    let replayed = if to == Some(0) { None } else { history.replay(&id, request).await? };
+    let (state, events) = replayed.unzip();
+    let events = events.unwrap_or_default();
+    let no_state = RawValue::NULL;
+    let mut response = reply::json(&Replayed {
+        aggregate_id: id.as_str(),
+        aggregate_type: summary.aggregate_type.as_str(),
+        version: state.as_ref().map_or(0, |state| state.version.0),
+        state: state.as_ref().map_or(Ok(no_state), raw_state)?,
+        events_replayed: state.as_ref().map_or(0, |state| state.events_replayed),
+        snapshot_sequence: state.as_ref().and_then(|state| state.snapshot_sequence).map(|sequence| sequence.0),
+        duration_ms: (started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+        events: reply::views(&events)?,
+    });
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(response)
+}

@@ -1,0 +1,3 @@
+//! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
+
+mod specification;
