@@ -11,6 +11,7 @@ mod accept;
 mod aggregates;
 mod body;
 mod commands;
+mod connection;
 mod context;
 mod error;
 mod events;

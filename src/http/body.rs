@@ -11,25 +11,31 @@ use serde_json::value::RawValue;
 use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::{
+    HttpOptions,
     error::{self, Problem, hinted},
-    request::Call,
+    negotiate::{Media, negotiate},
+    request::{Call, Incoming},
 };
 
 /// Levels of nesting a document may have.
 const DEPTH_MAX: usize = 64;
 
 impl Call {
-    /// Reads the body of a JSON request: media type first, then size, then time.
+    /// Reads the body of a JSON request: media types first, then size, then time.
     ///
     /// # Errors
-    /// 415, 413, 408; 400 when the client leaves half-way.
+    /// 406, 415, 413, 408; 400 when the client leaves half-way.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes, Box<Problem>> {
         let options = &self.server.options;
         let (deadline, discarded_max) = (options.body_deadline, options.discarded_bytes_max.max(bytes_max));
         let announced = self.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let is_chunked = self.headers.contains_key(header::TRANSFER_ENCODING);
-        if is_chunked || announced.is_some_and(|length: u64| length > 0) {
-            check_media_type(&self.headers)?;
+        let has_body =
+            self.headers.contains_key(header::TRANSFER_ENCODING) || announced.is_some_and(|length: u64| length > 0);
+        let media = negotiate(&self.headers, &[Media::Json])
+            .and_then(|_| if has_body { check_media_type(&self.headers) } else { Ok(()) });
+        if let Err(problem) = media {
+            discard(&mut self.body, &self.headers, &self.server.options).await;
+            return Err(problem);
         }
         let is_over = announced.is_some_and(|length| length > bytes_max as u64);
         if is_over && self.headers.contains_key(header::EXPECT) {
@@ -63,6 +69,24 @@ impl Call {
         }
         if total > bytes_max { Err(too_large(bytes_max)) } else { Ok(body.freeze()) }
     }
+}
+
+/// Reads a body that nobody wants and throws it away: a connection closed over unread bytes is reset, and with it
+/// goes the answer.
+pub(super) async fn discard(body: &mut Incoming, headers: &HeaderMap, options: &HttpOptions) {
+    if headers.contains_key(header::EXPECT) {
+        return; // it was not sent yet
+    }
+    let rest = async {
+        let mut total = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            total += chunk.len();
+            if total > options.discarded_bytes_max {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(options.body_deadline, rest).await;
 }
 
 fn too_large(bytes_max: usize) -> Box<Problem> {

@@ -16,14 +16,12 @@ use warp::{
 use super::{
     body::{Envelope, Members, empty_object},
     error::{self, Answer, Problem, hinted},
-    negotiate::{Media, negotiate},
     reply,
     request::Call,
 };
 
 /// Sends a command.
 pub(super) async fn send(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.body_bytes_max).await?;
     let mut envelope = Envelope::parse(&body)?;
     let command_type: String = envelope.required("command_type", "a text");
@@ -37,7 +35,6 @@ pub(super) async fn send(mut call: Call) -> Answer {
 
 /// Appends events nobody decided.
 pub(super) async fn append(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.events_body_bytes_max).await?;
     let mut envelope = Envelope::parse(&body)?;
     let id: String = envelope.required("aggregate_id", "a text");

@@ -153,7 +153,10 @@ impl Problem {
     }
 
     fn retry_after(self: Box<Self>, time: Duration) -> Box<Self> {
-        self.header(header::RETRY_AFTER, HeaderValue::from(time.as_secs_f64().ceil().max(1.0) as u64))
+        self.header(
+            header::RETRY_AFTER,
+            HeaderValue::from((time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)),
+        )
     }
 
     fn replayed(self: Box<Self>, is_replayed: bool) -> Box<Self> {

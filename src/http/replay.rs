@@ -11,7 +11,6 @@ use super::{
     aggregates::{raw_state, unknown},
     body::Envelope,
     error::{self, Answer, Problem},
-    negotiate::{Media, negotiate},
     reply::{self, EventView},
     request::Call,
 };
@@ -30,7 +29,6 @@ struct Replayed<'a> {
 
 /// Replays a stream.
 pub(super) async fn replay(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.body_bytes_max).await?;
     let mut envelope = Envelope::parse(&body)?;
     let number = "a whole number from 0 on";

@@ -1,3 +1,9 @@
 //! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
 
+mod bodies;
+mod commands;
+mod connections;
+mod live;
+mod problems;
+mod reading;
 mod specification;
