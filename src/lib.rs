@@ -1,7 +1,19 @@
-//! Server.
+//! `event-sourcing-cqrs`: an event-sourced application server, and a library to embed.
+//!
+//! The runtime (aggregates as actors, the journal, the buses) is the crate [`event_sourcing_actors`]; here are the
+//! stores, the domains, the settings, the HTTP door and the command line.
+//!
+//! # Map, in reading order
+//! - [`domain`]: account, order, inventory, user; pure
+//! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
+//! - [`settings`]: defaults < files < environment < flags
+//! - [`app`]: the in-process door for embedders
+//! - [`telemetry`]: the log of the process
 
+pub mod app;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod settings;
 pub mod store;
+pub mod telemetry;

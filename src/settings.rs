@@ -1,1 +1,183 @@
-//! Settings.
+//! Settings: built-in defaults < YAML files < environment < flags.
+//!
+//! One documented struct per concern, in the order of the files of the configuration folder. A key that nobody knows,
+//! a value of the wrong type and a section in the wrong file stop the start, each with the key, the place it came from
+//! and what would be right. Secrets are masked wherever a setting is shown.
+//!
+//! This module knows no store, no actor and no HTTP: it hands out plain values.
+
+mod cqrs;
+mod error;
+mod event_store;
+mod layers;
+mod projections;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use event_sourcing_actors::Limits;
+use serde::{Deserialize, Serialize};
+
+pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, Sagas, UnknownLogLevel};
+pub use error::SettingsError;
+pub use event_store::{AggregateType, Auth, AuthMode, EventStore, Integrity};
+pub use layers::{Flags, Source, process_environment};
+pub use projections::{Cache, Projections, ReadModels};
+pub use url::{Database, DatabaseError, SecretUrl};
+
+/// What the process exits with when its settings are wrong.
+pub const EXIT_CODE: u8 = 2;
+
+/// Every setting of the server.
+///
+/// `Settings::default()` is a valid whole; an embedder may change fields and call [`validate`](Settings::validate).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `event_store.yaml`: where and how events are kept.
+    pub event_store: EventStore,
+    /// `event_store.yaml`: who may do what.
+    pub auth: Auth,
+    /// `event_store.yaml`: evidence against tampering.
+    pub integrity: Integrity,
+    /// `projections.yaml`: how read models follow the log.
+    pub projections: Projections,
+    /// `projections.yaml`: where read models are kept.
+    pub read_models: ReadModels,
+    /// `projections.yaml`: the cache of query results.
+    pub cache: Cache,
+    /// `cqrs.yaml`: the command bus.
+    pub commands: Commands,
+    /// `cqrs.yaml`: the query bus.
+    pub queries: Queries,
+    /// `cqrs.yaml`: live aggregates.
+    pub aggregates: Aggregates,
+    /// `cqrs.yaml`: long-running transactions.
+    pub sagas: Sagas,
+    /// `cqrs.yaml`: the HTTP door.
+    pub http: Http,
+    /// `cqrs.yaml`: the log of the process.
+    pub log: Log,
+    /// Where each key came from; absent keys are defaults.
+    #[serde(skip)]
+    origins: BTreeMap<String, String>,
+}
+
+/// One effective setting, as `config show` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explained {
+    /// Dotted name, such as `commands.deadline_ms`.
+    pub key: String,
+    /// Its value, secrets masked.
+    pub value: serde_json::Value,
+    /// `default`, `file config/cqrs.yaml`, `environment DATABASE_URL` or `flag --database-url`.
+    pub source: String,
+}
+
+impl Settings {
+    /// Reads all layers and checks the result.
+    ///
+    /// Blocks on files: call it before the runtime serves anything.
+    ///
+    /// # Errors
+    /// The first wrong key, value, file or folder, see [`SettingsError`]; the process then ends with [`EXIT_CODE`].
+    pub fn load(source: Source) -> Result<Self, SettingsError> {
+        let (merged, origins) = layers::merge(source)?;
+        let mut settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let key = error.path().to_string();
+            let origin = origins.get(&key).cloned().unwrap_or_else(|| layers::DEFAULT.to_owned());
+            SettingsError::Invalid { key, origin, problem: error.into_inner().to_string() }
+        })?;
+        settings.origins = origins;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Checks ranges, and that what is asked for exists in this version.
+    ///
+    /// # Errors
+    /// [`SettingsError::Invalid`] for the first value out of its range.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let outside = self.bounds().into_iter().find_map(|bound| Some((bound.problem()?, bound.key)));
+        let unbuilt = self.auth.problem().map(|problem| (problem, "auth.mode".to_owned()));
+        match outside.or(unbuilt) {
+            None => Ok(()),
+            Some((problem, key)) => {
+                let origin = self.origin(&key).to_owned();
+                Err(SettingsError::Invalid { key, origin, problem })
+            }
+        }
+    }
+
+    /// Every effective setting with its source, in the order of the files; secrets are masked.
+    #[must_use]
+    pub fn explain(&self) -> Vec<Explained> {
+        let tree = serde_json::to_value(self).unwrap_or_default();
+        schema::leaves(&tree)
+            .into_iter()
+            .map(|(key, value)| Explained { source: self.origin(&key).to_owned(), key, value })
+            .collect()
+    }
+
+    /// Sentences an operator should read at the start, for instance about a door that is open to everyone.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let address = self.http.bind_address;
+        if self.auth.mode == AuthMode::None && !address.ip().is_loopback() {
+            return vec![format!(
+                "{address} can be reached from other machines and auth.mode is none: whoever reaches it may read and write everything"
+            )];
+        }
+        Vec::new()
+    }
+
+    /// The bounds of the runtime.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let (commands, aggregates, store) = (&self.commands, &self.aggregates, &self.event_store);
+        Limits {
+            commands_in_flight_max: commands.in_flight_max,
+            commands_per_aggregate_max: commands.per_aggregate_max,
+            command_deadline: Duration::from_millis(commands.deadline_ms),
+            recoveries_max: aggregates.recoveries_max,
+            live_aggregates_max: aggregates.live_max,
+            aggregate_idle: Duration::from_millis(aggregates.idle_ms),
+            conflict_losses_max: commands.conflict_losses_max,
+            restarts_max: aggregates.restarts_max,
+            parked: Duration::from_millis(aggregates.parked_ms),
+            journal_queue_max: commands.journal_queue_max,
+            batch_events_max: store.batch_events_max,
+            batch_bytes_max: store.batch_bytes_max,
+            key_retention: Duration::from_secs(commands.idempotency_retention_h * 3_600),
+            drain: Duration::from_millis(self.http.drain_ms),
+            ..Limits::default()
+        }
+    }
+
+    /// Where signing key and checkpoints lie: as set, else beside the SQLite file, else `data`.
+    #[must_use]
+    pub fn integrity_directory(&self) -> PathBuf {
+        if let Some(directory) = &self.integrity.directory {
+            return directory.clone();
+        }
+        match &self.event_store.database_url {
+            Database::Sqlite { path } => path.parent().map(PathBuf::from).unwrap_or_default(),
+            Database::Memory | Database::Postgres { .. } => PathBuf::from("data"),
+        }
+    }
+
+    fn origin(&self, key: &str) -> &str {
+        self.origins.get(key).map_or(layers::DEFAULT, String::as_str)
+    }
+
+    fn bounds(&self) -> Vec<schema::Bound> {
+        let mut bounds = self.event_store.bounds();
+        bounds.extend(self.commands.bounds());
+        bounds.extend(self.aggregates.bounds());
+        bounds.extend(self.http.bounds());
+        bounds
+    }
+}

@@ -7,10 +7,12 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::RngExt;
 use tokio::task::AbortHandle;
 
 use crate::{
@@ -185,12 +187,16 @@ impl AggregateState {
         known: Vec<Arc<Work>>,
     ) {
         let (write_side, id, myself) = (self.write_side.clone(), self.aggregate_id.clone(), myself.clone());
+        let pause = backoff(self.held.iter().map(|work| work.losses()).max().unwrap_or(0));
         let task = self.write_side.tasks.spawn(async move {
             if let Some(previous) = previous {
                 let _ = previous.wait(Some(write_side.limits.command_deadline)).await;
             }
             for work in known {
                 work.answer(recall(&*write_side.recovery.store, &work.request).await);
+            }
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
             }
             let result = write_side.load(&id).await;
             let _ = myself.send_message(AggregateMessage::Loaded(Box::new(LoadedState(result))));
@@ -481,6 +487,13 @@ impl AggregateState {
         }
         Ok(append.events.first().and_then(|event| catalog.owner_of_event(event.event_type.as_str())).cloned())
     }
+}
+
+/// The wait before the next attempt of commands that lost so often: none at first, then up to some milliseconds, at
+/// random, so that two writers do not meet again in step.
+fn backoff(losses: u32) -> Option<Duration> {
+    let most = Duration::from_millis(1 << losses.checked_sub(1)?.min(4));
+    Some(most.mul_f64(rand::rng().random_range(0.0..1.0)))
 }
 
 /// Admits raw events one after the other.

@@ -259,13 +259,15 @@ impl Journal {
             match outcome {
                 UnitOutcome::Committed(committed) => head = head.max(self.commit(unit, committed)),
                 UnitOutcome::Known { commands } => fail_unit(unit, &commands, |_| {}),
-                UnitOutcome::Stale | UnitOutcome::Wait => {
+                UnitOutcome::Stale => {
                     self.metrics.conflicts.inc();
                     for member in &unit {
                         member.work.lose();
                     }
                     fail_unit(unit, &[], |_| {});
                 }
+                // To wait for another's turn is not to lose: the turn is short, and the budget is for races.
+                UnitOutcome::Wait => fail_unit(unit, &[], |_| {}),
                 UnitOutcome::Failed(error) => {
                     tracing::error!(%error, "the store refused a command");
                     let reason = error.to_string();

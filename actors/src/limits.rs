@@ -54,7 +54,7 @@ impl Default for Limits {
             recoveries_max: 50,
             live_aggregates_max: 20_000,
             aggregate_idle: Duration::from_secs(300),
-            conflict_losses_max: 12,
+            conflict_losses_max: 20,
             restarts_max: 5,
             parked: Duration::from_secs(30),
             journal_queue_max: 4_096,

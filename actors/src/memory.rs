@@ -44,8 +44,11 @@ struct Log {
     /// Indices into `events`, in order of sequence.
     streams: BTreeMap<AggregateId, Vec<usize>>,
     ids: HashMap<EventId, usize>,
-    keys: HashMap<(Arc<str>, Arc<str>), (KeyRecord, DateTime<Utc>)>,
+    keys: HashMap<KeyName, (KeyRecord, DateTime<Utc>)>,
 }
+
+/// Principal and key.
+type KeyName = (Arc<str>, Arc<str>);
 
 impl MemoryStore {
     /// An empty store that stamps events with this clock.

@@ -11,7 +11,7 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 use ractor::{ActorCell, ActorId, ActorRef, ActorRuntime, ActorStatus, MessagingErr};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
@@ -27,7 +27,7 @@ use crate::{
     ports::{Clock, StoreError},
     recovery::{Recovered, Recovery, RecoveryError},
     version::Sequence,
-    work::Work,
+    work::{Stage, Work},
 };
 
 /// Everything the write side shares.
@@ -275,11 +275,11 @@ impl WriteSide {
     pub async fn dispatch(self: &Arc<Self>, request: CommandRequest) -> CommandResult {
         let command_id = request.command_id;
         let deadline = request.deadline;
-        let (work, answer) = self.send(request).await?;
+        let (stage, answer) = self.send(request).await?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(CommandError::Interrupted),
-            Err(_) if work.abandon() => Err(CommandError::DeadlineExceeded),
+            Err(_) if stage.abandon() => Err(CommandError::DeadlineExceeded),
             Err(_) => Err(CommandError::OutcomeUnknown { command_id }),
         }
     }
@@ -287,7 +287,7 @@ impl WriteSide {
     async fn send(
         self: &Arc<Self>,
         request: CommandRequest,
-    ) -> Result<(Arc<Work>, tokio::sync::oneshot::Receiver<CommandResult>), CommandError> {
+    ) -> Result<(Stage, oneshot::Receiver<CommandResult>), CommandError> {
         let id = request.aggregate_id.clone();
         let deadline = request.deadline;
         let live = self.resolve(&id)?;
@@ -296,13 +296,12 @@ impl WriteSide {
             .clone()
             .try_acquire_owned()
             .map_err(|_| CommandError::Overloaded { scope: "aggregate", retry_after: Duration::from_secs(1) })?;
-        let permits = request.permit.iter().cloned().chain([Arc::new(permit)]).collect();
-        let (work, answer) = Work::new(request, permits);
+        let (work, answer) = Work::new(request, Some(permit));
         let mut live = live;
         loop {
             live.used_ms.store(self.registry.now_ms(), Ordering::Relaxed);
             match live.actor.send_message(AggregateMessage::Do(work.clone())) {
-                Ok(()) => return Ok((work, answer)),
+                Ok(()) => return Ok((work.stage(), answer)),
                 Err(MessagingErr::SendErr(_)) if Instant::now() < deadline => {
                     // Certainly not delivered: that actor is ending. Its successor waits for it; so do we, a little.
                     let _ = live.actor.wait(Some(Duration::from_millis(5))).await;

@@ -338,7 +338,8 @@ impl Runtime {
             }
         })?;
         request.deadline = request.deadline.min(Instant::now() + self.write_side.limits.command_deadline);
-        let (work, answer) = Work::new(request, vec![Arc::new(permit)]);
+        request.permit = Some(Arc::new(permit));
+        let (work, answer) = Work::new(request, None);
         Ok((AggregateMessage::Do(work), answer))
     }
 

@@ -1,3 +1,6 @@
-//! The test kit for embedders; behind the feature `testing`.
+//! The test kit, behind the feature `testing`.
 
+pub mod clock;
+pub mod faults;
 pub mod given;
+pub mod store_contract;

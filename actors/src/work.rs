@@ -19,32 +19,58 @@ const QUEUED: u8 = 0;
 const SUBMITTED: u8 = 1;
 const ABANDONED: u8 = 2;
 
+/// How far an attempt got: who claims it first decides. The caller keeps this alone, so that the reply is dropped, and
+/// the caller told, when actor and journal have both let go of the work.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage(Arc<AtomicU8>);
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU8::new(QUEUED)))
+    }
+}
+
+impl Stage {
+    fn claim(&self, as_what: u8) -> bool {
+        self.0.compare_exchange(QUEUED, as_what, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives the work up before it was decided. `false`: it was decided, so its outcome is open.
+    pub fn abandon(&self) -> bool {
+        self.claim(ABANDONED)
+    }
+}
+
 /// One attempt at a command. Whoever answers first answers alone; permits return with the answer.
 #[derive(Debug)]
 pub struct Work {
     pub(crate) request: CommandRequest,
-    stage: AtomicU8,
+    stage: Stage,
     losses: AtomicU32,
     reply: Mutex<Option<Reply>>,
 }
 
+/// The place among all commands in flight, and that among the aggregate's.
+type Permits = (Option<Arc<OwnedSemaphorePermit>>, Option<OwnedSemaphorePermit>);
+
 #[derive(Debug)]
 struct Reply {
     sender: oneshot::Sender<CommandResult>,
-    _permits: Vec<Arc<OwnedSemaphorePermit>>,
+    permits: Permits,
 }
 
 impl Work {
     pub(crate) fn new(
-        request: CommandRequest,
-        permits: Vec<Arc<OwnedSemaphorePermit>>,
+        mut request: CommandRequest,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> (Arc<Self>, oneshot::Receiver<CommandResult>) {
         let (sender, receiver) = oneshot::channel();
+        let permits = (request.permit.take(), permit);
         let work = Self {
             request,
-            stage: AtomicU8::new(QUEUED),
+            stage: Stage::default(),
             losses: AtomicU32::new(0),
-            reply: Mutex::new(Some(Reply { sender, _permits: permits })),
+            reply: Mutex::new(Some(Reply { sender, permits })),
         };
         (Arc::new(work), receiver)
     }
@@ -53,6 +79,7 @@ impl Work {
     pub(crate) fn answer(&self, result: CommandResult) {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reply) = reply {
+            drop(reply.permits);
             // A caller that stopped waiting does not want to know.
             let _ = reply.sender.send(result);
         }
@@ -70,7 +97,7 @@ impl Work {
 
     /// Claims the work for a decision. `false`: nobody wants it any more, and it must have no effect.
     pub(crate) fn submit(&self) -> bool {
-        if self.stage.load(Ordering::Acquire) == SUBMITTED {
+        if self.stage.0.load(Ordering::Acquire) == SUBMITTED {
             // Decided before, and perhaps stored: its outcome must be settled whoever waits.
             return !self.is_answered();
         }
@@ -79,12 +106,15 @@ impl Work {
             self.answer(Err(CommandError::DeadlineExceeded));
             return false;
         }
-        self.is_awaited() && self.stage.compare_exchange(QUEUED, SUBMITTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.is_awaited() && self.stage.claim(SUBMITTED)
     }
 
-    /// Gives the work up before it was decided. `false`: it was decided, so its outcome is open.
     pub(crate) fn abandon(&self) -> bool {
-        self.stage.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.stage.abandon()
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.clone()
     }
 
     pub(crate) fn losses(&self) -> u32 {
@@ -92,7 +122,7 @@ impl Work {
     }
 
     /// Counts one more loss to another writer.
-    pub(crate) fn lose(&self) -> u32 {
-        self.losses.fetch_add(1, Ordering::Relaxed) + 1
+    pub(crate) fn lose(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 }

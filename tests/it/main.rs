@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod http;
+mod store;
+mod store_postgres;
+mod store_sqlite;
 mod support;

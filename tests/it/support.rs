@@ -1,3 +1,18 @@
-//! What tests share.
+//! What tests share: fresh databases, and waiting for a condition.
 
+#![allow(dead_code, reason = "not every build of this binary has every kind of test")]
+
+pub mod batches;
 pub mod http;
+pub mod postgres;
+
+use std::{future::Future, time::Duration};
+
+/// Waits until a condition holds; panics with `what` after ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited ten seconds for this: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -29,8 +29,8 @@ impl AppendBatch {
     /// Per unit, what is wrong with it by itself, before any store is asked. Every store answers such a unit with
     /// [`UnitOutcome::Failed`] and stores the others.
     ///
-    /// Tested: no stream, event id or key occurs in two units or twice in one; every event's stream is claimed; the
-    /// events of each stream follow its claimed head without a hole.
+    /// Tested: no stream, event id or key occurs in two units or twice in one; no key holds U+0000; every event's
+    /// stream is claimed; the events of each stream follow its claimed head without a hole.
     #[must_use]
     pub fn malformed(&self) -> Vec<Option<String>> {
         let mut seen = Names::default();
@@ -61,6 +61,9 @@ impl<'a> Names<'a> {
         self.ids.extend(events.into_iter().chain(probes));
         let keys = unit.commands.iter().filter_map(|command| command.key.as_ref());
         for record in keys {
+            if record.principal.contains('\0') || record.key.contains('\0') {
+                return Some("a key holds U+0000, which not every database can store".to_owned());
+            }
             if !self.keys.insert((&record.principal, &record.key)) {
                 return Some(format!("key {:?} occurs twice in one batch", record.key));
             }

@@ -1,0 +1,164 @@
+//! [`FaultStore`]: a store with bad days, for tests of what callers are promised then.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+
+use crate::{
+    envelope::{EventFilter, RecordedEvent, Snapshot},
+    id::{AggregateId, AggregateType, EventId},
+    ports::{
+        AppendBatch, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StreamRange, StreamSummary, UnitOutcome,
+    },
+    version::{Position, Sequence},
+};
+
+/// What goes wrong with one append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// The connection is lost before the request arrives.
+    LostRequest,
+    /// The batch is stored, and the answer is lost.
+    LostAnswer,
+    /// The store refuses every batch that holds an event with this word in its payload.
+    RefusesWord(&'static str),
+}
+
+/// Wraps a store; each append takes the next planned fault, and none when the plan is used up.
+#[derive(Debug)]
+pub struct FaultStore<S> {
+    inner: S,
+    plan: Mutex<VecDeque<Fault>>,
+    always: Mutex<Fault>,
+    is_dark: std::sync::atomic::AtomicBool,
+}
+
+impl<S> FaultStore<S> {
+    /// Without a plan, nothing goes wrong.
+    pub fn new(inner: S) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            plan: Mutex::default(),
+            always: Mutex::new(Fault::None),
+            is_dark: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
+    /// The faults of the next appends, in order.
+    pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// The fault of every append that has none planned.
+    pub fn always(&self, fault: Fault) {
+        *self.always.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Makes every read fail, or work again.
+    pub fn darken(&self, is_dark: bool) {
+        self.is_dark.store(is_dark, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn next(&self) -> Fault {
+        let planned = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        planned.unwrap_or(*self.always.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn seen<'a, T: Send + 'a>(
+        &self,
+        read: BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        if self.is_dark.load(std::sync::atomic::Ordering::SeqCst) { Box::pin(async { Err(lost()) }) } else { read }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable { reason: "the connection was lost (planned)".to_owned() }
+}
+
+impl<S: EventStore> EventStore for FaultStore<S> {
+    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Vec<UnitOutcome>, StoreError>> {
+        Box::pin(async move {
+            match self.next() {
+                Fault::None => self.inner.append(batch).await,
+                Fault::LostRequest => Err(lost()),
+                Fault::LostAnswer => {
+                    self.inner.append(batch).await?;
+                    Err(lost())
+                }
+                Fault::RefusesWord(word) => {
+                    let is_guilty = |data: &[u8]| String::from_utf8_lossy(data).contains(word);
+                    if batch.units.iter().flat_map(|unit| &unit.events).any(|event| is_guilty(&event.data)) {
+                        return Err(StoreError::Refused { reason: format!("{word} is not welcome (planned)") });
+                    }
+                    self.inner.append(batch).await
+                }
+            }
+        })
+    }
+    fn read_stream<'a>(
+        &'a self,
+        id: &'a AggregateId,
+        range: StreamRange,
+    ) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
+        self.seen(self.inner.read_stream(id, range))
+    }
+    fn read_all<'a>(
+        &'a self,
+        after: Position,
+        filter: &'a EventFilter,
+        limit: NonZeroU32,
+    ) -> BoxFuture<'a, Result<LogPage, StoreError>> {
+        self.seen(self.inner.read_all(after, filter, limit))
+    }
+    fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>> {
+        self.seen(self.inner.head())
+    }
+    fn stream<'a>(&'a self, id: &'a AggregateId) -> BoxFuture<'a, Result<Option<StreamSummary>, StoreError>> {
+        self.seen(self.inner.stream(id))
+    }
+    fn list_streams<'a>(
+        &'a self,
+        aggregate_type: Option<&'a AggregateType>,
+        after: Option<&'a AggregateId>,
+        limit: NonZeroU32,
+    ) -> BoxFuture<'a, Result<Vec<StreamSummary>, StoreError>> {
+        self.seen(self.inner.list_streams(aggregate_type, after, limit))
+    }
+    fn find_events<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
+        self.seen(self.inner.find_events(ids))
+    }
+    fn find_key<'a>(
+        &'a self,
+        principal: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
+        self.seen(self.inner.find_key(principal, key))
+    }
+    fn sweep_keys(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.seen(self.inner.sweep_keys(before, limit))
+    }
+}
+
+impl<S: SnapshotStore> SnapshotStore for FaultStore<S> {
+    fn save(&self, snapshot: Snapshot) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.seen(self.inner.save(snapshot))
+    }
+    fn latest<'a>(
+        &'a self,
+        id: &'a AggregateId,
+        at_most: Sequence,
+    ) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+        self.seen(self.inner.latest(id, at_most))
+    }
+    fn discard<'a>(&'a self, id: &'a AggregateId, from: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.seen(self.inner.discard(id, from))
+    }
+}

@@ -1,0 +1,220 @@
+//! The in-process door: [`App::builder`] … `app.execute::<Account>("acc-1", DepositMoney { .. }).await`.
+//!
+//! An app is a store, a runtime over it, and the settings of both. Several live side by side in one process.
+
+mod storage;
+
+use std::{sync::Arc, time::Duration};
+
+use event_sourcing_actors::{
+    Aggregate, AggregateId, Runtime, RuntimeBuilder,
+    catalog::{Catalog, CatalogError},
+    command_bus::{Authorizer, CommandResult, Middleware},
+    id::IdError,
+    runtime::StartError,
+};
+
+pub use storage::Storage;
+
+use crate::{
+    domain,
+    settings::{Settings, SettingsError},
+    store::OpenError,
+};
+
+/// How an app is made: from settings, with the domains of this crate unless told otherwise.
+#[derive(Debug)]
+pub struct AppBuilder {
+    settings: Settings,
+    catalog: Result<Catalog, CatalogError>,
+    middleware: Vec<Arc<dyn Middleware>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    patience: Duration,
+}
+
+/// Why an app does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The database URL is not one.
+    #[error(transparent)]
+    Database(#[from] crate::settings::DatabaseError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The program was built without the store that is asked for.
+    #[error("this program was built without the feature {feature:?}, which {database} needs")]
+    MissingFeature {
+        /// The feature.
+        feature: &'static str,
+        /// The database, without secrets.
+        database: String,
+    },
+    /// The settings name an aggregate type that nobody registered.
+    #[error("event_store.aggregates.{name} names no aggregate type{}", did_you_mean(nearest))]
+    UnknownAggregateType {
+        /// As set.
+        name: String,
+        /// Known names close to it.
+        nearest: Vec<String>,
+    },
+    /// The aggregates do not fit together.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+fn did_you_mean(nearest: &[String]) -> String {
+    nearest.first().map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
+}
+
+impl From<CatalogError> for AppError {
+    fn from(error: CatalogError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+impl AppBuilder {
+    /// Takes these settings.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Sets the database: `sqlite://…`, `memory:` or `postgres://…`.
+    ///
+    /// # Errors
+    /// [`AppError::Database`] with the accepted forms.
+    pub fn database_url(mut self, url: &str) -> Result<Self, AppError> {
+        self.settings.event_store.database_url = url.parse()?;
+        Ok(self)
+    }
+
+    /// Starts from an empty catalog instead of this crate's four domains.
+    #[must_use]
+    pub fn without_domains(self) -> Self {
+        Self { catalog: Ok(Catalog::default()), ..self }
+    }
+
+    /// Adds an aggregate of the embedder's.
+    ///
+    /// # Errors
+    /// [`AppError::Start`] when a name is taken.
+    pub fn aggregate<A: Aggregate>(mut self) -> Result<Self, AppError> {
+        let mut catalog = self.catalog?;
+        catalog.register::<A>()?;
+        self.catalog = Ok(catalog);
+        Ok(self)
+    }
+
+    /// Adds a link to the command bus, after validation and before admission.
+    #[must_use]
+    pub fn middleware(mut self, link: Arc<dyn Middleware>) -> Self {
+        self.middleware.push(link);
+        self
+    }
+
+    /// Sets who may do what.
+    #[must_use]
+    pub fn authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { authorizer: Some(authorizer), ..self }
+    }
+
+    /// How long to try a database that does not answer; 5 s unless set.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Opens the store and starts the runtime.
+    ///
+    /// # Errors
+    /// [`AppError`]; its sentence says what to change.
+    pub async fn start(self) -> Result<App, AppError> {
+        self.settings.validate()?;
+        let catalog = self.catalog?;
+        let event_store = self.settings.event_store.clone();
+        for name in event_store.aggregates.keys() {
+            if !catalog.entries().any(|(known, ..)| known.as_str() == name) {
+                let known = catalog.entries().map(|(known, ..)| known.as_str());
+                let nearest = event_sourcing_actors::catalog::nearest(name, known);
+                return Err(AppError::UnknownAggregateType { name: name.clone(), nearest });
+            }
+        }
+        let storage = Storage::open(&event_store, self.patience).await?;
+        let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
+            .catalog(catalog)
+            .limits(self.settings.limits())
+            .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
+        if let Some(authorizer) = self.authorizer {
+            builder = builder.authorizer(authorizer);
+        }
+        for link in self.middleware {
+            builder = builder.middleware(link);
+        }
+        let runtime = Arc::new(builder.start().await?);
+        Ok(App { runtime, storage, settings: self.settings })
+    }
+}
+
+/// A running app.
+#[derive(Debug)]
+pub struct App {
+    runtime: Arc<Runtime>,
+    storage: Storage,
+    settings: Settings,
+}
+
+impl App {
+    /// With the default settings and this crate's domains, on `sqlite://data/eventstore.db`.
+    #[must_use]
+    pub fn builder() -> AppBuilder {
+        let mut catalog = Catalog::default();
+        let catalog = domain::register(&mut catalog).map(|()| catalog);
+        AppBuilder {
+            settings: Settings::default(),
+            catalog,
+            middleware: Vec::new(),
+            authorizer: None,
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    /// Sends a typed command in the system's name; its events are durable when the answer comes.
+    ///
+    /// # Errors
+    /// [`CommandError`](event_sourcing_actors::error::CommandError).
+    pub async fn execute<A: Aggregate>(
+        &self,
+        id: impl TryInto<AggregateId, Error: Into<IdError>>,
+        command: impl Into<A::Command>,
+    ) -> CommandResult {
+        self.runtime.execute::<A>(id, command).await
+    }
+
+    /// The runtime: bus, feed, history, actors.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Answers what is in flight, ends every task and closes the store. Returns whether all was answered in time.
+    pub async fn shutdown(&self) -> bool {
+        let was_drained = self.runtime.shutdown().await;
+        self.storage.close().await;
+        was_drained
+    }
+}

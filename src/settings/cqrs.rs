@@ -1,0 +1,253 @@
+//! The sections of `cqrs.yaml`.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
+use super::schema::{Bound, bound};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The command bus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    /// Time a command has, from its arrival to its answer.
+    pub deadline_ms: u64,
+    /// Commands admitted and not yet answered, over all aggregates; one more is refused with `overloaded`.
+    pub in_flight_max: usize,
+    /// The same for one aggregate.
+    pub per_aggregate_max: usize,
+    /// How often a command is decided again after losing to another writer, before `concurrency-conflict`.
+    pub conflict_losses_max: u32,
+    /// Commands waiting for the journal.
+    pub journal_queue_max: usize,
+    /// Hours an idempotency key is remembered.
+    pub idempotency_retention_h: u64,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            deadline_ms: 5_000,
+            in_flight_max: 4_096,
+            per_aggregate_max: 256,
+            conflict_losses_max: 20,
+            journal_queue_max: 4_096,
+            idempotency_retention_h: 24,
+        }
+    }
+}
+
+impl Commands {
+    pub(super) fn bounds(&self) -> [Bound; 6] {
+        [
+            bound("commands.deadline_ms", self.deadline_ms, 1..=600_000),
+            bound("commands.in_flight_max", self.in_flight_max, 1..=1_000_000),
+            bound("commands.per_aggregate_max", self.per_aggregate_max, 1..=1_000_000),
+            bound("commands.conflict_losses_max", self.conflict_losses_max, 1..=1_000),
+            bound("commands.journal_queue_max", self.journal_queue_max, 1..=1_000_000),
+            bound("commands.idempotency_retention_h", self.idempotency_retention_h, 1..=8_760),
+        ]
+    }
+}
+
+/// The query bus. Nothing to set in this version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queries {}
+
+/// Live aggregates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregates {
+    /// An aggregate without commands for so long leaves memory.
+    pub idle_ms: u64,
+    /// Aggregates in memory; above it the longest idle ones leave.
+    pub live_max: usize,
+    /// Aggregates that load their history at once.
+    pub recoveries_max: usize,
+    /// Failures of one aggregate within a minute before it is parked.
+    pub restarts_max: u32,
+    /// How long a parked aggregate refuses commands before it is tried again.
+    pub parked_ms: u64,
+}
+
+impl Default for Aggregates {
+    fn default() -> Self {
+        Self { idle_ms: 300_000, live_max: 20_000, recoveries_max: 50, restarts_max: 5, parked_ms: 30_000 }
+    }
+}
+
+impl Aggregates {
+    pub(super) fn bounds(&self) -> [Bound; 5] {
+        [
+            bound("aggregates.idle_ms", self.idle_ms, 1..=DAY_MS),
+            bound("aggregates.live_max", self.live_max, 1..=10_000_000),
+            bound("aggregates.recoveries_max", self.recoveries_max, 1..=10_000),
+            bound("aggregates.restarts_max", self.restarts_max, 1..=1_000),
+            bound("aggregates.parked_ms", self.parked_ms, 1..=DAY_MS),
+        ]
+    }
+}
+
+/// Long-running transactions. Nothing to set in this version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sagas {}
+
+/// The HTTP door.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// IP address and port to listen on; also `BIND_ADDRESS`. Port 0 takes a free one.
+    #[serde(deserialize_with = "socket_address")]
+    pub bind_address: SocketAddr,
+    /// Connections at once; above it new ones wait in the system's queue.
+    pub connections_max: usize,
+    /// Time to send the head of a request.
+    pub head_timeout_ms: u64,
+    /// Time to send the body of a request.
+    pub body_timeout_ms: u64,
+    /// Longest body.
+    pub body_bytes_max: usize,
+    /// Longest body of `POST /api/v1/events`.
+    pub events_body_bytes_max: usize,
+    /// Deepest nesting of JSON.
+    pub json_depth_max: usize,
+    /// How long shutdown waits for requests and commands in flight.
+    pub drain_ms: u64,
+    /// At shutdown, time between the first `not ready` and the closing of the listener, for load balancers to notice.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            bind_address: SocketAddr::from(([127, 0, 0, 1], 8_000)),
+            connections_max: 4_096,
+            head_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            body_bytes_max: 1 << 20,
+            events_body_bytes_max: 4 << 20,
+            json_depth_max: 64,
+            drain_ms: 20_000,
+            shutdown_grace_ms: 1_000,
+        }
+    }
+}
+
+impl Http {
+    pub(super) fn bounds(&self) -> [Bound; 8] {
+        [
+            bound("http.connections_max", self.connections_max, 1..=1_000_000),
+            bound("http.head_timeout_ms", self.head_timeout_ms, 1..=600_000),
+            bound("http.body_timeout_ms", self.body_timeout_ms, 1..=600_000),
+            bound("http.body_bytes_max", self.body_bytes_max, 1_024..=64 << 20),
+            bound("http.events_body_bytes_max", self.events_body_bytes_max, 1_024..=64 << 20),
+            bound("http.json_depth_max", self.json_depth_max, 1..=64),
+            bound("http.drain_ms", self.drain_ms, 0..=600_000),
+            bound("http.shutdown_grace_ms", self.shutdown_grace_ms, 0..=600_000),
+        ]
+    }
+}
+
+fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "must be an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000, not {text:?}"
+        ))
+    })
+}
+
+/// The log of the process, on standard error.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// What is told; also `LOG_LEVEL`. It can be changed while the server runs.
+    pub level: LogLevel,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// One line of text each.
+    Text,
+}
+
+/// What is logged, from nothing to everything. Read in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// And what an operator should look at. Also read as `warning`.
+    Warn,
+    /// And the life of the process.
+    #[default]
+    Info,
+    /// And each request.
+    Debug,
+    /// And each hop of it.
+    Trace,
+}
+
+impl LogLevel {
+    /// All levels, from nothing to everything.
+    pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no [`LogLevel`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of off, error, warn, info, debug and trace, not {0:?}")]
+pub struct UnknownLogLevel(String);
+
+impl FromStr for LogLevel {
+    type Err = UnknownLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
+        if text.eq_ignore_ascii_case("warning") {
+            return Ok(Self::Warn);
+        }
+        let known = Self::ALL.into_iter().find(|level| text.eq_ignore_ascii_case(level.as_str()));
+        known.ok_or_else(|| UnknownLogLevel(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = UnknownLogLevel;
+
+    fn try_from(text: String) -> Result<Self, UnknownLogLevel> {
+        text.parse()
+    }
+}

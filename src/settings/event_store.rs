@@ -1,0 +1,119 @@
+//! The sections of `event_store.yaml`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    schema::{Bound, bound},
+    url::Database,
+};
+
+const SNAPSHOT_FREQUENCY: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+
+/// Where and how events are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventStore {
+    /// The database; also `DATABASE_URL`.
+    pub database_url: Database,
+    /// Connections to PostgreSQL at most; SQLite has one writer and as many readers.
+    pub pool_connections_max: u32,
+    /// Events in one commit of the journal at most.
+    pub batch_events_max: usize,
+    /// Bytes of payload and metadata in one commit of the journal at most.
+    pub batch_bytes_max: usize,
+    /// A snapshot after so many events of a stream; also `SNAPSHOT_FREQUENCY`.
+    pub snapshot_frequency: u64,
+    /// The same for single aggregate types, by name.
+    pub aggregates: BTreeMap<String, AggregateType>,
+    /// Seconds for which the server tries a database that refuses connections; 0 tries once.
+    pub connect_retry_s: u64,
+}
+
+/// What one aggregate type does differently; what is absent is as for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateType {
+    /// A snapshot after so many events of a stream of this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_frequency: Option<u64>,
+}
+
+impl Default for EventStore {
+    fn default() -> Self {
+        Self {
+            database_url: Database::default(),
+            pool_connections_max: 10,
+            batch_events_max: 1_024,
+            batch_bytes_max: 8 << 20,
+            snapshot_frequency: 100,
+            aggregates: BTreeMap::new(),
+            connect_retry_s: 60,
+        }
+    }
+}
+
+impl EventStore {
+    /// After how many events a stream of this type gets a snapshot.
+    #[must_use]
+    pub fn snapshot_frequency_of(&self, aggregate_type: &str) -> u64 {
+        let own = self.aggregates.get(aggregate_type).and_then(|own| own.snapshot_frequency);
+        own.unwrap_or(self.snapshot_frequency)
+    }
+
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = vec![
+            bound("event_store.pool_connections_max", self.pool_connections_max, 1..=1_000),
+            bound("event_store.batch_events_max", self.batch_events_max, 1..=100_000),
+            bound("event_store.batch_bytes_max", self.batch_bytes_max, 1_024..=256 << 20),
+            bound("event_store.snapshot_frequency", self.snapshot_frequency, SNAPSHOT_FREQUENCY),
+            bound("event_store.connect_retry_s", self.connect_retry_s, 0..=86_400),
+        ];
+        bounds.extend(self.aggregates.iter().filter_map(|(name, own)| {
+            let key = format!("event_store.aggregates.{name}.snapshot_frequency");
+            Some(bound(key, own.snapshot_frequency?, SNAPSHOT_FREQUENCY))
+        }));
+        bounds
+    }
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// How callers prove who they are.
+    pub mode: AuthMode,
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// Not at all: everyone may do everything.
+    #[default]
+    None,
+    /// By an API key. Not in this version.
+    ApiKey,
+    /// By a JSON web token. Not in this version.
+    Jwt,
+}
+
+impl Auth {
+    pub(super) fn problem(&self) -> Option<String> {
+        let name = match self.mode {
+            AuthMode::None => return None,
+            AuthMode::ApiKey => "api_key",
+            AuthMode::Jwt => "jwt",
+        };
+        Some(format!("{name} is not available in this version; the only mode is none"))
+    }
+}
+
+/// Evidence against tampering.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Integrity {
+    /// Folder of signing key and checkpoints; see [`integrity_directory`](super::Settings::integrity_directory).
+    pub directory: Option<PathBuf>,
+}

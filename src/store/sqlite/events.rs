@@ -1,0 +1,286 @@
+//! The event store port over SQLite.
+
+use std::num::NonZeroU32;
+
+use chrono::{DateTime, Utc};
+use event_sourcing_actors::{
+    AggregateId, AggregateType, EventFilter, EventId, Position, RecordedEvent,
+    ports::{
+        AppendBatch, Direction, EventStore, KeyRecord, LogPage, StoreError, StreamRange, StreamSummary, UnitOutcome,
+    },
+};
+use futures_util::{FutureExt, future::BoxFuture};
+use sqlx::{Error, Row, sqlite::SqliteRow};
+use tracing::Instrument;
+
+use super::{
+    super::rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
+    SqliteStore,
+    error::store_error,
+};
+
+macro_rules! event_columns {
+    () => {
+        "e.position, e.aggregate_id, e.aggregate_type, e.sequence, e.event_id, e.event_type, e.schema_version, e.data, \
+         e.metadata, e.recorded_at, e.checksum, e.chain"
+    };
+}
+macro_rules! stream_columns {
+    () => {
+        "s.aggregate_id, s.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at"
+    };
+}
+macro_rules! last_event {
+    () => {
+        " JOIN events e ON e.partition = 0 AND e.aggregate_id = s.aggregate_id AND e.sequence = ( \
+         SELECT max(sequence) FROM events WHERE partition = 0 AND aggregate_id = s.aggregate_id) "
+    };
+}
+
+const STREAM_FORWARD: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM events e WHERE e.partition = 0 AND e.aggregate_id = ?1 AND e.sequence BETWEEN ?2 AND ?3 \
+     ORDER BY e.sequence LIMIT ?4"
+);
+const STREAM_BACKWARD: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM events e WHERE e.partition = 0 AND e.aggregate_id = ?1 AND e.sequence BETWEEN ?2 AND ?3 \
+     ORDER BY e.sequence DESC LIMIT ?4"
+);
+/// Head and page in one statement, so that both are of one instant; the head comes also when the page is empty.
+const PAGE: &str = concat!(
+    "SELECT h.head, ",
+    event_columns!(),
+    " FROM (SELECT coalesce((SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1), 0) AS head) h \
+     LEFT JOIN (SELECT * FROM events e WHERE e.partition = 0 AND e.position > ?1 AND e.position <= ?2 \
+         AND (?3 IS NULL OR e.event_type IN (SELECT value FROM json_each(?3))) \
+         AND (?4 IS NULL OR e.aggregate_type IN (SELECT value FROM json_each(?4))) \
+         AND (?5 IS NULL OR e.recorded_at >= ?5) AND (?6 IS NULL OR e.recorded_at <= ?6) \
+         ORDER BY e.position LIMIT ?7) e ON true ORDER BY e.position"
+);
+const HEAD: &str = "SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1";
+const STREAM: &str = concat!(
+    "SELECT ",
+    stream_columns!(),
+    " FROM streams s",
+    last_event!(),
+    "WHERE s.partition = 0 AND s.aggregate_id = ?1"
+);
+const STREAMS: &str = concat!(
+    "SELECT ",
+    stream_columns!(),
+    " FROM (SELECT * FROM streams WHERE partition = 0 AND aggregate_id > ?1 ORDER BY aggregate_id LIMIT ?2) s",
+    last_event!(),
+    "ORDER BY s.aggregate_id"
+);
+const STREAMS_OF_TYPE: &str = concat!(
+    "SELECT ",
+    stream_columns!(),
+    " FROM (SELECT * FROM streams WHERE partition = 0 AND aggregate_type = ?3 AND aggregate_id > ?1 \
+     ORDER BY aggregate_id LIMIT ?2) s",
+    last_event!(),
+    "ORDER BY s.aggregate_id"
+);
+const EVENTS_BY_ID: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM events e WHERE e.partition = 0 AND e.event_id IN (SELECT unhex(value) FROM json_each(?1)) ORDER BY e.position"
+);
+const KEY: &str =
+    "SELECT principal, key, fingerprint, outcome FROM idempotency WHERE partition = 0 AND principal = ?1 AND key = ?2";
+const SWEEP: &str = "DELETE FROM idempotency WHERE (partition, principal, key) IN ( \
+         SELECT partition, principal, key FROM idempotency WHERE partition = 0 AND recorded_at < ?1 \
+         ORDER BY recorded_at LIMIT ?2)";
+
+fn event(row: &SqliteRow, first: usize) -> Result<RecordedEvent, StoreError> {
+    let raw = || -> Result<RawEvent, Error> {
+        Ok(RawEvent {
+            position: row.try_get(first)?,
+            aggregate_id: row.try_get(first + 1)?,
+            aggregate_type: row.try_get(first + 2)?,
+            sequence: row.try_get(first + 3)?,
+            event_id: row.try_get(first + 4)?,
+            event_type: row.try_get(first + 5)?,
+            schema_version: row.try_get(first + 6)?,
+            data: row.try_get(first + 7)?,
+            metadata: row.try_get(first + 8)?,
+            recorded_at: instant(row, first + 9)?,
+            checksum: row.try_get(first + 10)?,
+            chain: row.try_get(first + 11)?,
+        })
+    };
+    raw().map_err(store_error)?.checked()
+}
+
+fn stream(row: &SqliteRow) -> Result<StreamSummary, StoreError> {
+    let raw = || -> Result<RawStream, Error> {
+        Ok(RawStream {
+            aggregate_id: row.try_get(0)?,
+            aggregate_type: row.try_get(1)?,
+            sequence: row.try_get(2)?,
+            chain: row.try_get(3)?,
+            position: row.try_get(4)?,
+            recorded_at: instant(row, 5)?,
+        })
+    };
+    raw().map_err(store_error)?.checked()
+}
+
+fn instant(row: &SqliteRow, column: usize) -> Result<DateTime<Utc>, Error> {
+    let micros = row.try_get(column)?;
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| Error::Decode(format!("{micros} microseconds are no instant").into()))
+}
+
+fn json(list: Vec<&str>) -> Result<Option<String>, StoreError> {
+    let text = (!list.is_empty()).then(|| serde_json::to_string(&list)).transpose();
+    text.map_err(|error| StoreError::Refused { reason: error.to_string() })
+}
+
+impl SqliteStore {
+    async fn page(&self, after: Position, filter: &EventFilter, limit: i64) -> Result<LogPage, StoreError> {
+        let window_end = after.as_i64().saturating_add(WINDOW_POSITIONS_MAX);
+        // What SQL does not test may pass over many rows, so more than the page are fetched at once.
+        let rows_max = if filter.correlation_id.is_some() { limit.max(UNFILTERED_ROWS) } else { limit };
+        let types: Vec<&str> = filter.event_types.iter().map(|kind| kind.as_str()).collect();
+        let kinds: Vec<&str> = filter.aggregate_types.iter().map(|kind| kind.as_str()).collect();
+        let query = sqlx::query(PAGE).bind(after.as_i64()).bind(window_end);
+        let query = query.bind(json(types)?).bind(json(kinds)?);
+        let query = query.bind(filter.from_time.map(|from| from.timestamp_micros()));
+        let query = query.bind(filter.to_time.map(|to| to.timestamp_micros())).bind(rows_max);
+        let rows = query.fetch_all(&self.pool).await.map_err(store_error)?;
+
+        let head: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(store_error)?;
+        let whole = Position::from_i64(window_end.min(head)).max(after);
+        let mut page = LogPage { events: Vec::new(), examined: whole };
+        let empty = rows.first().is_none_or(|row| row.try_get::<Option<i64>, _>(1).is_ok_and(|it| it.is_none()));
+        let rows = if empty { &[][..] } else { &rows[..] };
+        for (count, row) in (1_i64..).zip(rows) {
+            let event = event(row, 1)?;
+            let position = event.position;
+            if filter.matches(&event) {
+                page.events.push(event);
+            }
+            if count == rows_max || page.events.len() as u64 == limit.unsigned_abs() {
+                page.examined = position;
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
+impl EventStore for SqliteStore {
+    /// Safe to drop: the work goes on in a task of its own.
+    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Vec<UnitOutcome>, StoreError>> {
+        let journal = self.journal.clone();
+        async move {
+            let task = tokio::spawn(async move { journal.append(batch).await }.in_current_span());
+            task.await.unwrap_or_else(|error| {
+                Err(StoreError::Unavailable { reason: format!("the append's task ended early: {error}") })
+            })
+        }
+        .boxed()
+    }
+
+    fn read_stream<'a>(
+        &'a self,
+        id: &'a AggregateId,
+        range: StreamRange,
+    ) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
+        async move {
+            let query = match range.direction {
+                Direction::Forward => STREAM_FORWARD,
+                Direction::Backward => STREAM_BACKWARD,
+            };
+            let query = sqlx::query(query).bind(id.as_str()).bind(range.from.as_i64()).bind(range.to.as_i64());
+            let rows = query.bind(i64::from(range.limit.get())).fetch_all(&self.pool).await.map_err(store_error)?;
+            rows.iter().map(|row| event(row, 0)).collect()
+        }
+        .boxed()
+    }
+
+    fn read_all<'a>(
+        &'a self,
+        after: Position,
+        filter: &'a EventFilter,
+        limit: NonZeroU32,
+    ) -> BoxFuture<'a, Result<LogPage, StoreError>> {
+        self.page(after, filter, i64::from(limit.get())).boxed()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>> {
+        async move {
+            let head: Option<i64> = sqlx::query_scalar(HEAD).fetch_optional(&self.pool).await.map_err(store_error)?;
+            Ok(Position::from_i64(head.unwrap_or(0)))
+        }
+        .boxed()
+    }
+
+    fn stream<'a>(&'a self, id: &'a AggregateId) -> BoxFuture<'a, Result<Option<StreamSummary>, StoreError>> {
+        async move {
+            let row = sqlx::query(STREAM).bind(id.as_str()).fetch_optional(&self.pool).await.map_err(store_error)?;
+            row.as_ref().map(stream).transpose()
+        }
+        .boxed()
+    }
+
+    fn list_streams<'a>(
+        &'a self,
+        aggregate_type: Option<&'a AggregateType>,
+        after: Option<&'a AggregateId>,
+        limit: NonZeroU32,
+    ) -> BoxFuture<'a, Result<Vec<StreamSummary>, StoreError>> {
+        async move {
+            let after = after.map_or("", AggregateId::as_str);
+            let query = sqlx::query(if aggregate_type.is_some() { STREAMS_OF_TYPE } else { STREAMS });
+            let mut query = query.bind(after).bind(i64::from(limit.get()));
+            if let Some(kind) = aggregate_type {
+                query = query.bind(kind.as_str());
+            }
+            query.fetch_all(&self.pool).await.map_err(store_error)?.iter().map(stream).collect()
+        }
+        .boxed()
+    }
+
+    fn find_events<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
+        async move {
+            let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+            let rows = sqlx::query(EVENTS_BY_ID)
+                .bind(json(ids.iter().map(String::as_str).collect())?)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(store_error)?;
+            rows.iter().map(|row| event(row, 0)).collect()
+        }
+        .boxed()
+    }
+
+    fn find_key<'a>(
+        &'a self,
+        principal: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
+        async move {
+            let query = sqlx::query(KEY).bind(principal).bind(key);
+            let Some(row) = query.fetch_optional(&self.pool).await.map_err(store_error)? else { return Ok(None) };
+            let fingerprint: Vec<u8> = row.try_get(2).map_err(store_error)?;
+            let outcome: Vec<u8> = row.try_get(3).map_err(store_error)?;
+            let fingerprint = fingerprint
+                .try_into()
+                .map_err(|_| StoreError::Corrupt { reason: format!("fingerprint of key {key:?} is not 32 bytes") })?;
+            Ok(Some(KeyRecord { principal: principal.into(), key: key.into(), fingerprint, outcome: outcome.into() }))
+        }
+        .boxed()
+    }
+
+    fn sweep_keys(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            let query = sqlx::query(SWEEP).bind(before.timestamp_micros()).bind(i64::from(limit.get()));
+            self.journal.unflushed(query).await
+        }
+        .boxed()
+    }
+}
