@@ -8,6 +8,7 @@
 //! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
+//! - `http`: the HTTP door (feature `http`)
 //! - [`telemetry`]: the log of the process
 
 pub mod app;

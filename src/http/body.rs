@@ -12,13 +12,10 @@ use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::{
     HttpOptions,
-    error::{self, Problem, hinted},
+    error::{self, ERRORS_MAX, Problem, hinted},
     negotiate::{Media, negotiate},
     request::{Call, Incoming},
 };
-
-/// Levels of nesting a document may have.
-const DEPTH_MAX: usize = 64;
 
 impl Call {
     /// Reads the body of a JSON request: media types first, then size, then time.
@@ -137,11 +134,11 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// `malformed-body`.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Box<Problem>> {
+    pub fn parse(body: &'a [u8], depth_max: usize) -> Result<Self, Box<Problem>> {
         let malformed = |detail: String| Problem::at(error::MALFORMED_BODY, "", detail);
         let text = std::str::from_utf8(body).map_err(|_| malformed("is not UTF-8".to_owned()))?;
         let text = if text.is_empty() { "{}" } else { text };
-        scan(text).map_err(|reason| malformed(reason.to_owned()))?;
+        scan(text, depth_max).map_err(malformed)?;
         if !text.trim_ascii_start().starts_with('{') {
             return Err(malformed("must be a JSON object".to_owned()));
         }
@@ -192,6 +189,10 @@ impl<'a> Envelope<'a> {
     pub fn finish(mut self) -> Result<(), Box<Problem>> {
         let mut seen: Vec<&str> = Vec::new();
         for (name, _) in &self.members {
+            // Also a bound on `seen`: every name but the known ones is a fault.
+            if self.errors.len() >= ERRORS_MAX {
+                break;
+            }
             let detail = if seen.contains(&name.as_str()) {
                 "occurs more than once".to_owned()
             } else if !self.known.contains(&name.as_str()) {
@@ -237,7 +238,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 /// Refuses what nests too deeply, before anything recurses into it, and escapes that stand for no character: such a
 /// text could be stored but never be read as UTF-8.
-fn scan(text: &str) -> Result<(), &'static str> {
+fn scan(text: &str, depth_max: usize) -> Result<(), String> {
     let bytes = text.as_bytes();
     let (mut depth, mut is_in_text, mut at) = (0_usize, false, 0);
     while let Some(byte) = bytes.get(at) {
@@ -245,7 +246,7 @@ fn scan(text: &str) -> Result<(), &'static str> {
             (true, b'\\') => {
                 match (unit(bytes, at), unit(bytes, at + 6)) {
                     (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => at += 10,
-                    (Some(0xD800..0xE000), _) => return Err("holds half of a surrogate pair"),
+                    (Some(0xD800..0xE000), _) => return Err("holds half of a surrogate pair".to_owned()),
                     _ => {}
                 }
                 at += 1;
@@ -253,8 +254,8 @@ fn scan(text: &str) -> Result<(), &'static str> {
             (_, b'"') => is_in_text = !is_in_text,
             (false, b'{' | b'[') => {
                 depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err("nests deeper than 64");
+                if depth > depth_max {
+                    return Err(format!("nests deeper than {depth_max}"));
                 }
             }
             (false, b'}' | b']') => depth = depth.saturating_sub(1),
@@ -278,17 +279,17 @@ mod tests {
     #[test]
     fn depth_counts_brackets_outside_of_texts() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(scan(&nested(64)).is_ok());
-        assert!(scan(&nested(65)).is_err());
-        assert!(scan(&format!(r#"["\"{}"]"#, "[".repeat(100))).is_ok());
-        assert!(scan(&"[]".repeat(100)).is_ok());
+        assert!(scan(&nested(64), 64).is_ok());
+        assert!(scan(&nested(65), 64).is_err());
+        assert!(scan(&format!(r#"["\"{}"]"#, "[".repeat(100)), 64).is_ok());
+        assert!(scan(&"[]".repeat(100), 64).is_ok());
     }
 
     #[test]
     fn half_surrogate_pairs_are_refused() {
-        assert!(scan(r#""\ud83d\ude00 \u00e9 \\ud83d""#).is_ok());
+        assert!(scan(r#""\ud83d\ude00 \u00e9 \\ud83d""#, 64).is_ok());
         for wrong in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx\ude00""#, r#""\\\ud83d""#] {
-            assert!(scan(wrong).is_err(), "{wrong}");
+            assert!(scan(wrong, 64).is_err(), "{wrong}");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bodies;
 mod commands;
 mod connections;
+mod faults;
 mod live;
 mod problems;
 mod reading;

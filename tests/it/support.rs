@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every build of this binary has every kind of test")]
 
 pub mod batches;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod postgres;
 

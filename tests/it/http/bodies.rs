@@ -100,3 +100,23 @@ async fn a_body_that_does_not_arrive_is_answered_408() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(answer.contains("request-timeout"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_body_of_faults_only_is_told_its_first_twenty() {
+    let server = TestServer::start().await;
+    let members: Vec<String> = (0..80_000).map(|index| format!("\"m{index}\":1")).collect();
+    let members = members.join(",");
+    let event = format!(r#"{{"aggregate_id":"g","aggregate_type":"t","events":[{{{members}}}]}}"#);
+    let list = format!(r#"{{"aggregate_id":"g","aggregate_type":"t","events":[0{}]}}"#, ",0".repeat(400_000));
+    for (path, body, status) in [
+        ("/api/v1/commands", format!("{{{members}}}"), 400),
+        ("/api/v1/events", event, 422),
+        ("/api/v1/events", list, 422),
+    ] {
+        let reply = server.post(path, &body).await;
+        assert_eq!((reply.status, reply.json()["errors"].as_array().unwrap().len()), (status, 20), "{path}");
+    }
+    let query = vec!["x=1"; 10_000].join("&");
+    let reply = server.get(&format!("/api/v1/events?{query}")).await;
+    assert_eq!((reply.status, reply.json()["errors"].as_array().unwrap().len()), (422, 20));
+}
