@@ -11,10 +11,13 @@ use event_sourcing_actors::{
     catalog::{Catalog, CatalogError},
     command_bus::{Authorizer, CommandResult, Middleware},
     id::IdError,
+    ports::StoreError,
     runtime::StartError,
 };
 
-pub use storage::Storage;
+use storage::Opening;
+
+pub use storage::{Migrated, Storage};
 
 use crate::{
     domain,
@@ -29,7 +32,7 @@ pub struct AppBuilder {
     catalog: Result<Catalog, CatalogError>,
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
-    patience: Duration,
+    opening: Opening,
 }
 
 /// Why an app does not start.
@@ -44,6 +47,12 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The file is not there and was not to be made.
+    #[error("{database} was not found: nothing has been stored there yet")]
+    Missing {
+        /// The database, without secrets.
+        database: String,
+    },
     /// The program was built without the store that is asked for.
     #[error("this program was built without the feature {feature:?}, which {database} needs")]
     MissingFeature {
@@ -60,6 +69,9 @@ pub enum AppError {
         /// Known names close to it.
         nearest: Vec<String>,
     },
+    /// The store failed right after it was opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The aggregates do not fit together.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -124,7 +136,37 @@ impl AppBuilder {
     /// How long to try a database that does not answer; 5 s unless set.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { opening: Opening { patience, ..self.opening }, ..self }
+    }
+
+    /// Whether to make a database file, and its folder, that are not there; yes unless set.
+    #[must_use]
+    pub fn create(self, create: bool) -> Self {
+        Self { opening: Opening { create, ..self.opening }, ..self }
+    }
+
+    /// Whether to bring an older schema up to date; yes unless set, else an older one is refused.
+    #[must_use]
+    pub fn migrate(self, migrate: bool) -> Self {
+        Self { opening: Opening { migrate, ..self.opening }, ..self }
+    }
+
+    /// Checks the settings and that they fit the aggregates, without opening anything.
+    ///
+    /// # Errors
+    /// [`AppError`]; its sentence says what to change.
+    pub fn check(&self) -> Result<(), AppError> {
+        self.settings.validate()?;
+        // `start` takes the error itself, which cannot be cloned.
+        let Ok(catalog) = &self.catalog else { return Ok(()) };
+        for name in self.settings.event_store.aggregates.keys() {
+            if !catalog.entries().any(|(known, ..)| known.as_str() == name) {
+                let known = catalog.entries().map(|(known, ..)| known.as_str());
+                let nearest = event_sourcing_actors::catalog::nearest(name, known);
+                return Err(AppError::UnknownAggregateType { name: name.clone(), nearest });
+            }
+        }
+        Ok(())
     }
 
     /// Opens the store and starts the runtime.
@@ -132,17 +174,10 @@ impl AppBuilder {
     /// # Errors
     /// [`AppError`]; its sentence says what to change.
     pub async fn start(self) -> Result<App, AppError> {
-        self.settings.validate()?;
+        self.check()?;
         let catalog = self.catalog?;
         let event_store = self.settings.event_store.clone();
-        for name in event_store.aggregates.keys() {
-            if !catalog.entries().any(|(known, ..)| known.as_str() == name) {
-                let known = catalog.entries().map(|(known, ..)| known.as_str());
-                let nearest = event_sourcing_actors::catalog::nearest(name, known);
-                return Err(AppError::UnknownAggregateType { name: name.clone(), nearest });
-            }
-        }
-        let storage = Storage::open(&event_store, self.patience).await?;
+        let storage = Storage::open(&event_store, self.opening).await?;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .catalog(catalog)
             .limits(self.settings.limits())
@@ -177,7 +212,7 @@ impl App {
             catalog,
             middleware: Vec::new(),
             authorizer: None,
-            patience: Duration::from_secs(5),
+            opening: Opening::default(),
         }
     }
 

@@ -6,15 +6,25 @@
 //! # Map, in reading order
 //! - [`domain`]: account, order, inventory, user; pure
 //! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
+//! - [`cache`]: the Redis that replicas share
 //! - [`settings`]: defaults < files < environment < flags
+//! - `http`: the HTTP door (feature `http`)
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)
 //! - [`telemetry`]: the log of the process
+//! - [`wire`]: the JSON that the HTTP door and the command line share
 
 pub mod app;
+pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod wire;
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

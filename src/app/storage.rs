@@ -15,7 +15,34 @@ use crate::store::{SqliteOptions, SqliteStore};
 use crate::{
     app::AppError,
     settings::{self, Database},
+    store::OpenError,
 };
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    /// How long to try one that does not answer.
+    pub(crate) patience: Duration,
+    /// Whether to make a file that is not there.
+    pub(crate) create: bool,
+    /// Whether to bring an older schema up to date.
+    pub(crate) migrate: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(5), create: true, migrate: true }
+    }
+}
+
+/// What bringing a schema up to date did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema before; 0 = none.
+    pub before: i64,
+    /// The schema now.
+    pub after: i64,
+}
 
 /// An open store.
 #[derive(Debug, Clone)]
@@ -32,12 +59,13 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// Opens the store; one that does not answer is tried again for as long as `patience`.
-    pub(crate) async fn open(settings: &settings::EventStore, patience: Duration) -> Result<Self, AppError> {
-        let give_up = Instant::now() + patience;
+    /// Opens the store; one that does not answer is tried again for as long as the patience lasts.
+    pub(crate) async fn open(settings: &settings::EventStore, opening: Opening) -> Result<Self, AppError> {
+        let give_up = Instant::now() + opening.patience;
         let mut pause = Duration::from_millis(100);
         loop {
-            match Self::try_open(settings).await {
+            let left = give_up.saturating_duration_since(Instant::now());
+            match Self::try_open(settings, opening, left).await {
                 Err(AppError::Open(error)) if error.is_retryable() && Instant::now() + pause < give_up => {
                     tracing::warn!(%error, "trying again for {} s", (give_up - Instant::now()).as_secs());
                     tokio::time::sleep(pause).await;
@@ -48,16 +76,49 @@ impl Storage {
         }
     }
 
-    async fn try_open(settings: &settings::EventStore) -> Result<Self, AppError> {
+    /// Brings the schema up to date, in a database that may be new.
+    ///
+    /// # Errors
+    /// [`AppError`]; a store in memory has schema 0 before and after.
+    pub async fn migrate(settings: &settings::EventStore, patience: Duration) -> Result<Migrated, AppError> {
+        let found = match Self::open(settings, Opening { patience, create: true, migrate: false }).await {
+            Err(AppError::Open(OpenError::OlderSchema { found, .. })) => Some(found),
+            Err(error) => return Err(error),
+            Ok(store) => {
+                store.close().await;
+                None
+            }
+        };
+        let store = Self::open(settings, Opening { patience, ..Opening::default() }).await?;
+        let after = store.schema_version().await;
+        store.close().await;
+        let after = after?.unwrap_or(0);
+        Ok(Migrated { before: found.unwrap_or(after), after })
+    }
+
+    // Without the SQL stores nothing of this is asked for.
+    #[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(unused_variables, clippy::unused_async))]
+    async fn try_open(settings: &settings::EventStore, opening: Opening, left: Duration) -> Result<Self, AppError> {
         match &settings.database_url {
             Database::Memory => Ok(Self::Memory(MemoryStore::new(Arc::new(SystemClock)))),
             #[cfg(feature = "sqlite")]
-            Database::Sqlite { path } => Ok(Self::Sqlite(SqliteStore::open(SqliteOptions::new(path)).await?)),
+            Database::Sqlite { path } => {
+                if !opening.create && !path.exists() {
+                    return Err(AppError::Missing { database: settings.database_url.to_string() });
+                }
+                let options =
+                    SqliteOptions { create: opening.create, migrate: opening.migrate, ..SqliteOptions::new(path) };
+                Ok(Self::Sqlite(SqliteStore::open(options).await?))
+            }
             #[cfg(feature = "postgres")]
             Database::Postgres { url } => {
+                let defaults = PostgresOptions::new(url.expose());
                 let options = PostgresOptions {
                     pool_connections_max: settings.pool_connections_max,
-                    ..PostgresOptions::new(url.expose())
+                    migrate: opening.migrate,
+                    // A host that swallows packets must not outlast the caller's patience.
+                    connect_timeout: defaults.connect_timeout.min(left.max(Duration::from_secs(1))),
+                    ..defaults
                 };
                 Ok(Self::Postgres(PostgresStore::connect(options).await?))
             }

@@ -1,8 +1,12 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod readme;
 mod store;
 mod store_postgres;
 mod store_sqlite;

@@ -6,6 +6,8 @@ pub mod batches;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod postgres;
+#[cfg(unix)]
+pub mod server;
 
 use std::{future::Future, time::Duration};
 

@@ -1,0 +1,188 @@
+//! Putting the server together: the only file that sees every layer.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use event_sourcing_actors::Runtime;
+use event_sourcing_cqrs::{
+    app::{App, AppError, Storage},
+    http::{self, Health, HealthCheck, HttpContext, HttpOptions},
+    settings::{Http, Settings},
+};
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::shutdown::{Ending, Signals, StopError};
+
+/// How often it is looked whether the runtime is alive.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {}", bind_problem(source))]
+    Bind {
+        /// As set.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The system refuses something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The app does not start.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The cache cannot be used as it is set.
+    #[error("{0}")]
+    Cache(String),
+    /// A part that everything rests on has ended.
+    #[error("{0} has ended by itself; start the process again")]
+    Died(&'static str),
+    /// The end was not a clean one.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+}
+
+fn bind_problem(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another address with --bind-address or BIND_ADDRESS"
+                .to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not; ports from 1024 on are free to everyone".to_owned(),
+        _ => source.to_string(),
+    }
+}
+
+/// Serves until told to stop, or until a part of it dies.
+///
+/// The address comes first: if it is taken, nothing is made in the database. While a database is waited for,
+/// connections queue at the listener and get their answers when it is there.
+pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::take()?;
+    let address = settings.http.bind_address;
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
+    let address = listener.local_addr()?;
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let cache = cache_check(&settings)?;
+    let patience = Duration::from_secs(settings.event_store.connect_retry_s);
+    let app = tokio::select! {
+        app = Box::pin(App::builder().settings(settings.clone()).patience(patience).start()) => app?,
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop before the database answered");
+            return Ok(());
+        }
+    };
+    let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
+    let context = Arc::new(cache.into_iter().fold(context, HttpContext::health_check));
+    let stop = CancellationToken::new();
+    let options = options(&settings.http);
+    let mut server = tokio::spawn(http::serve(listener, context.clone(), options, stop.clone()));
+    let (store, database) = (app.storage().kind(), settings.event_store.database_url.to_string());
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, store, database, version, "serving http://{address}");
+
+    let died = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop");
+            None
+        }
+        () = death(app.runtime()) => Some("the journal or the supervisor"),
+        _ = &mut server => Some("the HTTP server"),
+    };
+    if let Some(part) = died {
+        // Nothing in flight can be answered any more, so nothing is waited for.
+        return Err(ServeError::Died(part));
+    }
+    let (grace, drain) = (settings.http.shutdown_grace_ms, settings.http.drain_ms);
+    let (grace, drain) = (Duration::from_millis(grace), Duration::from_millis(drain));
+    Ending { context, server, stop, app, grace, drain }.run(&mut signals).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Resolves when the runtime can no longer do its work.
+async fn death(runtime: &Runtime) {
+    while runtime.health().is_alive {
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+fn options(settings: &Http) -> HttpOptions {
+    HttpOptions {
+        connections_max: settings.connections_max,
+        head_deadline: Duration::from_millis(settings.head_timeout_ms),
+        body_deadline: Duration::from_millis(settings.body_timeout_ms),
+        body_bytes_max: settings.body_bytes_max,
+        events_body_bytes_max: settings.events_body_bytes_max,
+        json_depth_max: settings.json_depth_max,
+        drain: Duration::from_millis(settings.drain_ms),
+        ..HttpOptions::default()
+    }
+}
+
+/// Whether the database answers at all.
+#[derive(Debug)]
+struct DatabaseCheck(Storage);
+
+impl HealthCheck for DatabaseCheck {
+    fn name(&self) -> &str {
+        "database"
+    }
+
+    fn check(&self) -> BoxFuture<'_, Health> {
+        Box::pin(async {
+            match self.0.ping().await {
+                Ok(()) => Health::pass().observed(self.0.kind(), "store"),
+                // The store's own words may name hosts and users.
+                Err(error) => {
+                    tracing::warn!(%error, "the database failed its health check");
+                    Health::fail("the database does not answer")
+                }
+            }
+        })
+    }
+}
+
+#[cfg(not(feature = "redis"))]
+fn cache_check(settings: &Settings) -> Result<Option<Arc<dyn HealthCheck>>, ServeError> {
+    match &settings.cache.redis_url {
+        None => Ok(None),
+        Some(url) => {
+            Err(ServeError::Cache(format!("this program was built without the feature \"redis\", which {url} needs")))
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+fn cache_check(settings: &Settings) -> Result<Option<Arc<dyn HealthCheck>>, ServeError> {
+    use event_sourcing_cqrs::cache::redis::RedisCache;
+
+    /// Whether the Redis answers. Nothing rests on it, so its silence is a warning.
+    #[derive(Debug)]
+    struct CacheCheck(RedisCache);
+
+    impl HealthCheck for CacheCheck {
+        fn name(&self) -> &str {
+            "cache"
+        }
+
+        fn check(&self) -> BoxFuture<'_, Health> {
+            Box::pin(async {
+                match self.0.ping().await {
+                    Ok(()) => Health::pass(),
+                    Err(error) => Health::warn(error.to_string()),
+                }
+            })
+        }
+    }
+
+    let Some(url) = &settings.cache.redis_url else { return Ok(None) };
+    let cache = RedisCache::new(url).map_err(|error| ServeError::Cache(error.to_string()))?;
+    Ok(Some(Arc::new(CacheCheck(cache))))
+}

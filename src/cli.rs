@@ -1,0 +1,217 @@
+//! The command line: `serve` and the words to look after a server.
+//!
+//! Words work on the configured store through [`App`](event_sourcing_cqrs::app::App), or with `--url` on a running
+//! server over HTTP; both answer the same. Data goes to standard output, talk to standard error.
+
+mod command;
+mod config;
+mod events;
+mod exit;
+mod healthcheck;
+mod input;
+mod local;
+mod migrate;
+mod output;
+#[cfg(feature = "http")]
+mod remote;
+mod replay;
+mod serve;
+mod status;
+mod target;
+mod text;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use event_sourcing_cqrs::{
+    settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
+    telemetry,
+};
+
+use self::{
+    exit::{Exit, Failure},
+    output::{Format, Output},
+};
+
+/// An event-sourced application server.
+///
+/// Without a word it serves. Words work on the configured store, also beside a running server, or with --url on that
+/// server. Settings: defaults < YAML files < environment < flags; `config show` tells each with its source.
+///
+/// Exit codes: 0 ok, 1 failed or refused, 2 usage or configuration, 3 not found, 4 integrity violation,
+/// 5 conflict, 6 unavailable or timed out, 7 not allowed.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    word: Option<Word>,
+}
+
+/// What every word understands.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Globals {
+    /// Folder of the YAML files [env: CONFIG_DIR; default: ./config]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Settings")]
+    config_dir: Option<PathBuf>,
+    /// `sqlite://file.db`, `memory:` or `postgres://…` [env: DATABASE_URL]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
+    database_url: Option<String>,
+    /// `redis://…` or `rediss://…` [env: REDIS_URL]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
+    redis_url: Option<String>,
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Settings")]
+    log_level: Option<String>,
+    /// Events of a stream between two snapshots [env: SNAPSHOT_FREQUENCY]
+    #[arg(long, global = true, value_name = "EVENTS", help_heading = "Settings")]
+    snapshot_frequency: Option<String>,
+    /// IP address and port to serve on [env: BIND_ADDRESS]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Settings")]
+    bind_address: Option<String>,
+    /// Talk to the server at this address instead of opening the store
+    #[arg(long, global = true, value_name = "URL", help_heading = "Words")]
+    url: Option<String>,
+    /// How data is written
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Words")]
+    format: Format,
+    /// Seconds to wait for a store or a server that does not answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = seconds,
+          help_heading = "Words")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Serve HTTP (also without any word)
+    Serve,
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Tell where the store or the server stands
+    Status,
+    /// Read and append events
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Send commands
+    #[command(subcommand)]
+    Command(command::Command),
+    /// Fold an aggregate's events into its state
+    Replay(replay::Replay),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Ask the server whether it is ready: exit code 0 or 1 within 3 s
+    Healthcheck,
+}
+
+/// What a word works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The settings in force.
+    pub(crate) settings: Settings,
+    /// The server to talk to.
+    pub(crate) url: Option<String>,
+    /// How long to wait.
+    pub(crate) timeout: Duration,
+    /// Where data goes.
+    pub(crate) output: Output,
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output, which may be a closed pipe; nothing is left to be done then.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    match run(cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { globals, word } = cli;
+    let word = word.unwrap_or(Word::Serve);
+    let settings = load(&globals)?;
+    start_log(&settings, matches!(word, Word::Serve))?;
+    let output = Output::new(globals.format);
+    let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work(word, context));
+    // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn work(word: Word, context: Context) -> Result<(), Failure> {
+    match word {
+        Word::Serve => serve::run(context).await,
+        Word::Migrate => migrate::run(context).await,
+        Word::Status => status::run(context).await,
+        Word::Events(word) => word.run(context).await,
+        Word::Command(word) => word.run(context).await,
+        Word::Replay(word) => word.run(context).await,
+        Word::Config(word) => word.run(context),
+        Word::Healthcheck => healthcheck::run(context).await,
+    }
+}
+
+fn load(globals: &Globals) -> Result<Settings, Failure> {
+    let flags = Flags {
+        database_url: globals.database_url.clone(),
+        redis_url: globals.redis_url.clone(),
+        log_level: globals.log_level.clone(),
+        snapshot_frequency: globals.snapshot_frequency.clone(),
+        bind_address: globals.bind_address.clone(),
+    };
+    let source = Source { config_dir: globals.config_dir.clone(), environment: process_environment()?, flags };
+    Ok(Settings::load(source)?)
+}
+
+/// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
+/// it is asked for.
+fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
+    let mut log = settings.log.clone();
+    if !is_server {
+        let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
+        if is_default("log.level") {
+            log.level = LogLevel::Warn;
+        }
+        if log.format == LogFormat::Auto {
+            log.format = LogFormat::Text;
+        }
+    }
+    telemetry::init(&log)?;
+    Ok(())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let problem = || format!("must be a number of seconds from 0.001 to 86400, not {text:?}");
+    let seconds: f64 = text.parse().map_err(|_| problem())?;
+    if (0.001..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(problem()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_are_positive_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "NaN", "inf", "1e9", "soon", ""] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

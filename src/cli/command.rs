@@ -1,0 +1,86 @@
+//! `command send`.
+
+use clap::{Args, Subcommand};
+use event_sourcing_actors::{Expected, Sequence};
+use event_sourcing_cqrs::wire;
+
+use super::{
+    Context,
+    exit::Failure,
+    input,
+    output::Output,
+    target::{Change, Target, What},
+    text::{count, harmless},
+};
+
+/// Words about commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a command; its events are durable when the answer comes
+    Send(Send),
+}
+
+/// Send a command.
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// Such as `DepositMoney`
+    command_type: String,
+    /// The aggregate
+    aggregate_id: String,
+    /// The command's members; `-` reads standard input [default: {}]
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// The same command with the same key has its effect once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Refuse unless the aggregate is at this version; 0 = new
+    #[arg(long, value_name = "VERSION")]
+    expected_version: Option<u64>,
+    /// Decide, but store nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
+        let Self::Send(word) = self;
+        let change = Change {
+            aggregate_id: input::id("the aggregate id", &word.aggregate_id)?,
+            what: What::Command(word.command_type.clone()),
+            data: input::data(word.data.as_deref())?,
+            expected: word.expected_version.map_or(Expected::Any, |version| Expected::Exactly(Sequence(version))),
+            idempotency_key: word.idempotency_key.as_deref().map(key).transpose()?,
+            dry_run: word.dry_run,
+        };
+        let target = Target::open(&context).await?;
+        let answer = target.change(change).await;
+        target.close().await;
+        print_accepted(context.output, &answer?)
+    }
+}
+
+/// A key as the HTTP door takes it.
+fn key(text: &str) -> Result<String, Failure> {
+    let is_fine = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_fine
+        .then(|| text.to_owned())
+        .ok_or_else(|| Failure::usage("--idempotency-key is 1 to 255 visible ASCII characters"))
+}
+
+/// Prints the answer to a command or an append.
+pub(crate) fn print_accepted(output: Output, accepted: &wire::Accepted) -> Result<(), Failure> {
+    output.document(accepted, || {
+        let wire::Accepted { aggregate_type, aggregate_id, version, events, dry_run, .. } = accepted;
+        let would = if *dry_run { "would be" } else { "is" };
+        let events_count = count(events.len() as u64, "event");
+        let mut text =
+            harmless(&format!("{aggregate_type} {aggregate_id} {would} at version {version}: {events_count}"));
+        for event in events {
+            let place = event.position.map_or(String::new(), |position| format!("  at position {position}"));
+            text.push('\n');
+            text.push_str(&harmless(&format!("{:>8}  {}{place}", event.sequence.0, event.event_type)));
+        }
+        text
+    })
+}

@@ -1,0 +1,40 @@
+//! What words are given: ids, and JSON from an argument or from standard input.
+
+use std::{io::Read, num::NonZeroU32};
+
+use event_sourcing_actors::id::IdError;
+use serde_json::value::RawValue;
+
+use super::exit::Failure;
+
+/// Longest JSON read from standard input: what the HTTP door takes for events.
+const DATA_BYTES_MAX: u64 = 4 << 20;
+
+/// An identifier from an argument.
+pub(crate) fn id<T: std::str::FromStr<Err = IdError>>(what: &str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("{what} {error}")))
+}
+
+/// JSON from an argument; `-` reads standard input, nothing is `{}`.
+pub(crate) fn data(argument: Option<&str>) -> Result<Box<RawValue>, Failure> {
+    let text = match argument {
+        None => "{}".to_owned(),
+        Some("-") => {
+            let mut text = String::new();
+            // Blocking is right: nothing else is going on before the data is there.
+            std::io::stdin().lock().take(DATA_BYTES_MAX + 1).read_to_string(&mut text)?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    if text.len() as u64 > DATA_BYTES_MAX {
+        return Err(Failure::usage(format!("--data must be at most {DATA_BYTES_MAX} bytes")));
+    }
+    serde_json::from_str(text.trim()).map_err(|error| Failure::usage(format!("--data is not JSON: {error}")))
+}
+
+/// A page's length, 1 to 1000.
+pub(crate) fn limit(text: &str) -> Result<NonZeroU32, String> {
+    let limit = text.parse().ok().filter(|limit: &NonZeroU32| limit.get() <= 1_000);
+    limit.ok_or_else(|| format!("must be 1 to 1000, not {text:?}"))
+}

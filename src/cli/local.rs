@@ -1,0 +1,169 @@
+//! Words on the configured store: this process opens it itself, beside a server or without one.
+
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use event_sourcing_actors::{
+    AggregateId, EventFilter, Expected, Position, Sequence,
+    command_bus::{Action, CommandRequest, Idempotency, RawAppend, RawEvent},
+    history::ReplayRequest,
+    ports::{Direction, StreamRange},
+};
+use event_sourcing_cqrs::{app::App, settings::Database, wire};
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    target::{Change, Events, LogQuery, ReplayQuery, StreamQuery, What},
+};
+
+/// Windows of the store one page looks through.
+const WINDOWS_PER_PAGE: u32 = 10;
+/// Events a replay lists.
+const REPLAY_EVENTS_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
+
+/// The store, opened by this process.
+#[derive(Debug)]
+pub(crate) struct Local {
+    app: App,
+    timeout: Duration,
+}
+
+impl Local {
+    /// Opens the store: makes no file, changes no schema.
+    pub(crate) async fn open(context: &Context) -> Result<Self, Failure> {
+        let database = &context.settings.event_store.database_url;
+        if *database == Database::Memory {
+            return Err(Failure::usage("memory: belongs to one process, so there is nothing to be found there")
+                .and("--url talks to the server that holds it"));
+        }
+        let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
+        let app = builder.create(false).migrate(false).start().await?;
+        Ok(Self { app, timeout: context.timeout })
+    }
+
+    /// The app.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Ends what was started.
+    pub(crate) async fn close(self) {
+        self.app.shutdown().await;
+    }
+
+    /// Waits as long as `--timeout` says.
+    pub(crate) async fn bounded<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => {
+                let message = format!("the store gave no answer within {:?}", self.timeout);
+                Err(Failure::new(Exit::Unavailable, message).and("--timeout waits longer"))
+            }
+        }
+    }
+
+    pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
+        let feed = self.app.runtime().feed();
+        let page = self.bounded(feed.page(query.after, &query.filter, query.limit, WINDOWS_PER_PAGE)).await?;
+        Ok(wire::LogPage { events: wire::events(&page.events)?, next_cursor: page.examined })
+    }
+
+    pub(crate) async fn stream(&self, id: &AggregateId, query: &StreamQuery) -> Result<wire::StreamPage, Failure> {
+        let feed = self.app.runtime().feed();
+        let summary = self.bounded(feed.summary(id)).await?.ok_or_else(|| unknown(id))?;
+        let head = summary.head.sequence;
+        let (from, to) = (query.from.max(1), query.to.unwrap_or(u64::MAX).min(head.0));
+        let range =
+            StreamRange { from: Sequence(from), to: Sequence(to), direction: query.direction, limit: query.limit };
+        let events = if from > to { Vec::new() } else { self.bounded(feed.stream(id, range)).await? };
+        let next = events.last().and_then(|last| match query.direction {
+            Direction::Forward => Some(last.sequence.0 + 1).filter(|next| *next <= to),
+            Direction::Backward => last.sequence.0.checked_sub(1).filter(|next| *next >= from),
+        });
+        Ok(wire::StreamPage {
+            aggregate_id: id.clone(),
+            aggregate_type: summary.aggregate_type,
+            version: head,
+            events: wire::events(&events)?,
+            next_cursor: next.map(Sequence),
+        })
+    }
+
+    pub(crate) async fn head(&self) -> Result<Position, Failure> {
+        self.bounded(self.app.runtime().feed().head()).await
+    }
+
+    pub(crate) async fn follow(&self, after: Position, filter: EventFilter) -> Result<Events, Failure> {
+        let events = self.app.runtime().feed().follow(after, filter);
+        Ok(events.map(|event| Ok(wire::Event::try_from(&event?)?)).boxed())
+    }
+
+    pub(crate) async fn change(&self, change: Change) -> Result<wire::Accepted, Failure> {
+        let idempotency = change
+            .idempotency_key
+            .as_deref()
+            .map(|key| Idempotency { key: Arc::from(key), fingerprint: fingerprint(&change) });
+        let data: Arc<_> = change.data.into();
+        let (name, action) = match change.what {
+            What::Command(command_type) => (command_type.clone(), Action::Named { command_type, data }),
+            What::Event(event_type, aggregate_type) => {
+                let events = vec![RawEvent { event_id: None, event_type, data }];
+                (wire::APPEND.to_owned(), Action::Append(RawAppend { aggregate_type, events }))
+            }
+        };
+        let mut request = CommandRequest::new(change.aggregate_id, action, self.timeout);
+        request.expected = change.expected;
+        request.idempotency = idempotency;
+        request.dry_run = change.dry_run;
+        let accepted = self.app.runtime().bus().send(request).await?;
+        Ok(wire::Accepted::new(&name, &accepted, change.dry_run))
+    }
+
+    pub(crate) async fn replay(&self, id: &AggregateId, query: ReplayQuery) -> Result<wire::Replayed, Failure> {
+        let started = Instant::now();
+        let request = ReplayRequest {
+            from_sequence: Sequence(query.from.max(1)),
+            to_sequence: Sequence(query.to.unwrap_or(u64::MAX)),
+            use_snapshot: query.use_snapshot,
+            limit: REPLAY_EVENTS_MAX,
+        };
+        // Not bounded by --timeout: a long history takes its time, and Ctrl-C ends it.
+        let replayed = self.app.runtime().history().replay(id, request).await?;
+        let (state, events) = replayed.ok_or_else(|| unknown(id))?;
+        Ok(wire::Replayed::new(&state, &events, started.elapsed())?)
+    }
+}
+
+fn unknown(id: &AggregateId) -> Failure {
+    Failure::not_found(format!("there is no aggregate {id}"))
+}
+
+/// What a repeated change must be equal in.
+fn fingerprint(change: &Change) -> [u8; 32] {
+    let (kind, name, of) = match &change.what {
+        What::Command(name) => ("command", name.as_str(), None),
+        What::Event(event_type, of) => ("event", event_type.as_str(), of.as_ref().map(|of| of.as_str())),
+    };
+    let expected = match change.expected {
+        Expected::Any => String::new(),
+        Expected::NoStream => "*".to_owned(),
+        Expected::Exactly(version) => version.to_string(),
+    };
+    let mut hash = Sha256::new_with_prefix(b"event-sourcing-cqrs/word/v1");
+    let id = change.aggregate_id.as_str();
+    for part in [kind, name, of.unwrap_or_default(), id, &expected, change.data.get()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
