@@ -177,6 +177,7 @@ impl RuntimeBuilder {
             snapshots: snapshot_queue,
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
+            closing: CancellationToken::new(),
         };
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
@@ -185,6 +186,7 @@ impl RuntimeBuilder {
             feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
+                closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
@@ -225,6 +227,8 @@ pub struct Runtime {
 
 #[derive(Debug)]
 struct Tasks {
+    /// Ends the journal, and with it the snapshot writer.
+    closing: CancellationToken,
     journal: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -389,6 +393,7 @@ impl Runtime {
         self.write_side.tasks.close();
         let tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(tasks) = tasks {
+            tasks.closing.cancel();
             for mut task in [tasks.journal, tasks.snapshots, tasks.sweeper] {
                 if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
                     task.abort();

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use event_sourcing_actors::{RecoveryError, error::CommandError, id::IdError, ports::StoreError};
+use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
 use event_sourcing_cqrs::{
     app::AppError,
     settings::SettingsError,
@@ -177,12 +177,6 @@ impl From<RecoveryError> for Failure {
             RecoveryError::Codec { .. } | RecoveryError::Panic { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
-    }
-}
-
-impl From<IdError> for Failure {
-    fn from(error: IdError) -> Self {
-        Self::usage(format!("the id {error}"))
     }
 }
 

@@ -378,7 +378,7 @@ async fn altered_event_exits_with_4() {
     for trigger in triggers {
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER \"{trigger}\""))).execute(&mut connection).await.unwrap();
     }
-    sqlx::query("UPDATE events SET data = '{\"amount\":500}' WHERE position = 2")
+    sqlx::query("UPDATE events SET data = CAST('{\"amount\":500}' AS BLOB) WHERE position = 2")
         .execute(&mut connection)
         .await
         .unwrap();
