@@ -120,6 +120,7 @@ fn options(settings: &Http) -> HttpOptions {
         body_deadline: Duration::from_millis(settings.body_timeout_ms),
         body_bytes_max: settings.body_bytes_max,
         events_body_bytes_max: settings.events_body_bytes_max,
+        json_depth_max: settings.json_depth_max,
         drain: Duration::from_millis(settings.drain_ms),
         ..HttpOptions::default()
     }

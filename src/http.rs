@@ -10,7 +10,9 @@
 mod accept;
 mod aggregates;
 mod body;
+mod codes;
 mod commands;
+mod connection;
 mod context;
 mod error;
 mod events;
@@ -55,6 +57,8 @@ pub struct HttpOptions {
     pub events_body_bytes_max: usize,
     /// Bytes of an over-long body read and thrown away, so that the client gets to read the 413.
     pub discarded_bytes_max: usize,
+    /// Levels of nesting a JSON body may have.
+    pub json_depth_max: usize,
     /// Longest head, in bytes.
     pub head_bytes_max: usize,
     /// Bound of each health check.
@@ -76,6 +80,7 @@ impl Default for HttpOptions {
             body_bytes_max: 1 << 20,
             events_body_bytes_max: 4 << 20,
             discarded_bytes_max: 8 << 20,
+            json_depth_max: 64,
             head_bytes_max: 64 << 10,
             health_check_deadline: Duration::from_secs(2),
             stream_comment: Duration::from_secs(15),

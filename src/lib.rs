@@ -10,6 +10,7 @@
 //! - [`settings`]: defaults < files < environment < flags
 //! - `http`: the HTTP door (feature `http`)
 //! - [`app`]: the in-process door for embedders
+//! - `http`: the HTTP door (feature `http`)
 //! - [`telemetry`]: the log of the process
 //! - [`wire`]: the JSON that the HTTP door and the command line share
 

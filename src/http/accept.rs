@@ -1,9 +1,12 @@
 //! Connections: accepted here rather than by warp's own server, which bounds neither their number nor their heads and
 //! whose graceful end waits for ever on one open event stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -16,7 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HttpContext, HttpOptions, context::Server, metrics::HttpMetrics, routes};
+use super::{
+    HttpContext, HttpOptions,
+    connection::{Busy, Served, Timed},
+    context::Server,
+    metrics::HttpMetrics,
+    routes,
+};
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,16 +89,22 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 async fn connection(stream: TcpStream, permit: OwnedSemaphorePermit, server: Arc<Server>) {
     let _open = Open::new(&server);
     let _ = stream.set_nodelay(true);
-    let options = &server.options;
-    let service = TowerToHyperService::new(warp::service(routes::filter(server.clone())));
+    let (options, busy) = (&server.options, Busy::default());
+    let stream = TokioIo::new(Timed::new(stream, busy.clone(), options));
+    let routes = TowerToHyperService::new(warp::service(routes::filter(server.clone())));
+    let service = service_fn(move |request| {
+        let (answer, serving) = (routes.call(request), busy.begin());
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Served { body, _serving: serving })) }
+    });
     let mut builder = http1::Builder::new();
     builder
+        // Only the last resort: `Timed` is stricter where it can be.
         .timer(TokioTimer::new())
-        .header_read_timeout(options.head_deadline)
+        .header_read_timeout(options.keep_alive_idle.max(options.head_deadline))
         .max_buf_size(options.head_bytes_max.max(8 << 10))
-        // A client that has sent all of its request may close its half.
-        .half_close(true);
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // A client that closes its half is gone: else a silent event stream would never notice.
+        .half_close(false);
+    let mut served = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = &mut served => ended,
         () = server.shutdown.cancelled() => {

@@ -11,25 +11,28 @@ use serde_json::value::RawValue;
 use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::{
-    error::{self, Problem, hinted},
-    request::Call,
+    HttpOptions,
+    error::{self, ERRORS_MAX, Problem, hinted},
+    negotiate::{Media, negotiate},
+    request::{Call, Incoming},
 };
 
-/// Levels of nesting a document may have.
-const DEPTH_MAX: usize = 64;
-
 impl Call {
-    /// Reads the body of a JSON request: media type first, then size, then time.
+    /// Reads the body of a JSON request: media types first, then size, then time.
     ///
     /// # Errors
-    /// 415, 413, 408; 400 when the client leaves half-way.
+    /// 406, 415, 413, 408; 400 when the client leaves half-way.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes, Box<Problem>> {
         let options = &self.server.options;
         let (deadline, discarded_max) = (options.body_deadline, options.discarded_bytes_max.max(bytes_max));
         let announced = self.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let is_chunked = self.headers.contains_key(header::TRANSFER_ENCODING);
-        if is_chunked || announced.is_some_and(|length: u64| length > 0) {
-            check_media_type(&self.headers)?;
+        let has_body =
+            self.headers.contains_key(header::TRANSFER_ENCODING) || announced.is_some_and(|length: u64| length > 0);
+        let media = negotiate(&self.headers, &[Media::Json])
+            .and_then(|_| if has_body { check_media_type(&self.headers) } else { Ok(()) });
+        if let Err(problem) = media {
+            discard(&mut self.body, &self.headers, &self.server.options).await;
+            return Err(problem);
         }
         let is_over = announced.is_some_and(|length| length > bytes_max as u64);
         if is_over && self.headers.contains_key(header::EXPECT) {
@@ -63,6 +66,24 @@ impl Call {
         }
         if total > bytes_max { Err(too_large(bytes_max)) } else { Ok(body.freeze()) }
     }
+}
+
+/// Reads a body that nobody wants and throws it away: a connection closed over unread bytes is reset, and with it
+/// goes the answer.
+pub(super) async fn discard(body: &mut Incoming, headers: &HeaderMap, options: &HttpOptions) {
+    if headers.contains_key(header::EXPECT) {
+        return; // it was not sent yet
+    }
+    let rest = async {
+        let mut total = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            total += chunk.len();
+            if total > options.discarded_bytes_max {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(options.body_deadline, rest).await;
 }
 
 fn too_large(bytes_max: usize) -> Box<Problem> {
@@ -113,11 +134,11 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// `malformed-body`.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Box<Problem>> {
+    pub fn parse(body: &'a [u8], depth_max: usize) -> Result<Self, Box<Problem>> {
         let malformed = |detail: String| Problem::at(error::MALFORMED_BODY, "", detail);
         let text = std::str::from_utf8(body).map_err(|_| malformed("is not UTF-8".to_owned()))?;
         let text = if text.is_empty() { "{}" } else { text };
-        scan(text).map_err(|reason| malformed(reason.to_owned()))?;
+        scan(text, depth_max).map_err(malformed)?;
         if !text.trim_ascii_start().starts_with('{') {
             return Err(malformed("must be a JSON object".to_owned()));
         }
@@ -168,6 +189,10 @@ impl<'a> Envelope<'a> {
     pub fn finish(mut self) -> Result<(), Box<Problem>> {
         let mut seen: Vec<&str> = Vec::new();
         for (name, _) in &self.members {
+            // Also a bound on `seen`: every name but the known ones is a fault.
+            if self.errors.len() >= ERRORS_MAX {
+                break;
+            }
             let detail = if seen.contains(&name.as_str()) {
                 "occurs more than once".to_owned()
             } else if !self.known.contains(&name.as_str()) {
@@ -213,7 +238,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 /// Refuses what nests too deeply, before anything recurses into it, and escapes that stand for no character: such a
 /// text could be stored but never be read as UTF-8.
-fn scan(text: &str) -> Result<(), &'static str> {
+fn scan(text: &str, depth_max: usize) -> Result<(), String> {
     let bytes = text.as_bytes();
     let (mut depth, mut is_in_text, mut at) = (0_usize, false, 0);
     while let Some(byte) = bytes.get(at) {
@@ -221,7 +246,7 @@ fn scan(text: &str) -> Result<(), &'static str> {
             (true, b'\\') => {
                 match (unit(bytes, at), unit(bytes, at + 6)) {
                     (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => at += 10,
-                    (Some(0xD800..0xE000), _) => return Err("holds half of a surrogate pair"),
+                    (Some(0xD800..0xE000), _) => return Err("holds half of a surrogate pair".to_owned()),
                     _ => {}
                 }
                 at += 1;
@@ -229,8 +254,8 @@ fn scan(text: &str) -> Result<(), &'static str> {
             (_, b'"') => is_in_text = !is_in_text,
             (false, b'{' | b'[') => {
                 depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err("nests deeper than 64");
+                if depth > depth_max {
+                    return Err(format!("nests deeper than {depth_max}"));
                 }
             }
             (false, b'}' | b']') => depth = depth.saturating_sub(1),
@@ -254,17 +279,17 @@ mod tests {
     #[test]
     fn depth_counts_brackets_outside_of_texts() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(scan(&nested(64)).is_ok());
-        assert!(scan(&nested(65)).is_err());
-        assert!(scan(&format!(r#"["\"{}"]"#, "[".repeat(100))).is_ok());
-        assert!(scan(&"[]".repeat(100)).is_ok());
+        assert!(scan(&nested(64), 64).is_ok());
+        assert!(scan(&nested(65), 64).is_err());
+        assert!(scan(&format!(r#"["\"{}"]"#, "[".repeat(100)), 64).is_ok());
+        assert!(scan(&"[]".repeat(100), 64).is_ok());
     }
 
     #[test]
     fn half_surrogate_pairs_are_refused() {
-        assert!(scan(r#""\ud83d\ude00 \u00e9 \\ud83d""#).is_ok());
+        assert!(scan(r#""\ud83d\ude00 \u00e9 \\ud83d""#, 64).is_ok());
         for wrong in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx\ude00""#, r#""\\\ud83d""#] {
-            assert!(scan(wrong).is_err(), "{wrong}");
+            assert!(scan(wrong, 64).is_err(), "{wrong}");
         }
     }
 }

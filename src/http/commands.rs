@@ -15,17 +15,15 @@ use warp::{
 
 use super::{
     body::{Envelope, Members, empty_object},
-    error::{self, Answer, Problem, hinted},
-    negotiate::{Media, negotiate},
+    error::{self, Answer, ERRORS_MAX, Problem, hinted},
     reply,
     request::Call,
 };
 
 /// Sends a command.
 pub(super) async fn send(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.body_bytes_max).await?;
-    let mut envelope = Envelope::parse(&body)?;
+    let mut envelope = Envelope::parse(&body, call.server.options.json_depth_max)?;
     let command_type: String = envelope.required("command_type", "a text");
     let id: String = envelope.required("aggregate_id", "a text");
     let data = envelope.object("data");
@@ -37,9 +35,8 @@ pub(super) async fn send(mut call: Call) -> Answer {
 
 /// Appends events nobody decided.
 pub(super) async fn append(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.events_body_bytes_max).await?;
-    let mut envelope = Envelope::parse(&body)?;
+    let mut envelope = Envelope::parse(&body, call.server.options.json_depth_max)?;
     let id: String = envelope.required("aggregate_id", "a text");
     let aggregate_type: Option<String> = envelope.optional("aggregate_type", "a text");
     let is_batch = envelope.raw("events").is_some();
@@ -53,7 +50,9 @@ pub(super) async fn append(mut call: Call) -> Answer {
         let items: Vec<Box<RawValue>> = envelope.required("events", "a list");
         envelope.finish()?;
         for (index, item) in items.iter().enumerate() {
-            events.item(index, item);
+            if !events.is_full() {
+                events.item(index, item);
+            }
         }
     } else {
         let event_type: String = envelope.required("event_type", "a text");
@@ -95,6 +94,10 @@ struct Events {
 }
 
 impl Events {
+    fn is_full(&self) -> bool {
+        self.errors.len() >= ERRORS_MAX
+    }
+
     fn noted<T, E: std::fmt::Display>(&mut self, pointer: impl Into<String>, value: Result<T, E>) -> Option<T> {
         value.map_err(|error| self.errors.push(FieldError { pointer: pointer.into(), detail: error.to_string() })).ok()
     }
@@ -114,6 +117,10 @@ impl Events {
         let Some(Members(members)) = self.noted(&*place, object) else { return };
         let (mut event_type, mut data, mut event_id) = (None, None, None);
         for (position, (name, value)) in members.iter().enumerate() {
+            // Also a bound on the names before this one: all but three are faults.
+            if self.is_full() {
+                break;
+            }
             let at = format!("{place}/{}", escaped(name));
             if members[..position].iter().any(|(earlier, _)| earlier == name) {
                 let _ = self.noted(at, Err::<(), _>("occurs more than once"));

@@ -1,4 +1,4 @@
-//! Problems (RFC 9457): every 4xx and 5xx, from one table of codes.
+//! Problems (RFC 9457): every 4xx and 5xx, and what of the runtime's errors becomes which.
 
 use std::time::Duration;
 
@@ -9,94 +9,11 @@ use warp::{
     reply::Response,
 };
 
+pub(super) use super::codes::*;
 use super::request::Ids;
 
-/// One kind of problem.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Code {
-    pub name: &'static str,
-    pub status: StatusCode,
-    pub title: &'static str,
-    /// For the page `/problems/{code}`.
-    pub help: &'static str,
-}
-
-macro_rules! codes {
-    ($($constant:ident $name:literal $status:ident $title:literal $help:literal;)+) => {
-        $(pub(super) const $constant: &Code =
-            &Code { name: $name, status: StatusCode::$status, title: $title, help: $help };)+
-        /// Every code, in the order of their statuses.
-        pub(super) const CODES: &[&Code] = &[$($constant),+];
-    };
-}
-
-codes! {
-    MALFORMED_BODY "malformed-body" BAD_REQUEST "The body is not what this route takes"
-        "The body is no JSON, nests deeper than 64, or its top-level members are missing, unknown, repeated or of a wrong type. `errors` says which.";
-    MALFORMED_HEADER "malformed-header" BAD_REQUEST "A header is not what this route takes"
-        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *.";
-    INVALID_TIME "invalid-time" BAD_REQUEST "A time is not valid"
-        "Times are RFC 3339 with an offset, as in 2024-01-01T00:00:00Z.";
-    INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"
-        "Ids are 1 to 255 bytes of UTF-8 without control characters; in a path they are percent-encoded.";
-    UNAUTHENTICATED "unauthenticated" UNAUTHORIZED "Authentication is required"
-        "Send Authorization: Bearer with an API key or a JWT.";
-    FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
-        "The principal lacks the role that `detail` names.";
-    NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
-        "No such path or row.";
-    UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"
-        "No event was ever recorded under this id.";
-    METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
-        "The header Allow lists the methods of this path.";
-    NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
-        "The route answers application/json; event lists also application/x-ndjson and text/event-stream.";
-    REQUEST_TIMEOUT "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time"
-        "A body has 30 s to arrive. Nothing was done; send the request again.";
-    CONCURRENCY_CONFLICT "concurrency-conflict" CONFLICT "Other writers were faster each time"
-        "Nothing was done. Send the request again.";
-    AGGREGATE_TYPE_MISMATCH "aggregate-type-mismatch" CONFLICT "The aggregate is of another type"
-        "An id belongs to the type of its first event, for ever.";
-    EVENT_ID_REUSED "event-id-reused" CONFLICT "The event id belongs to another event"
-        "Event ids are unique in the whole store. Repeating one is fine only with equal content.";
-    IDEMPOTENCY_IN_PROGRESS "idempotency-in-progress" CONFLICT "A request with this key is still running"
-        "Send the same request with the same key again in a moment; it gets the answer of the first.";
-    RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
-        "Streams of sagas take no events from outside.";
-    PRECONDITION_FAILED "precondition-failed" PRECONDITION_FAILED "The aggregate is not at the expected version"
-        "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
-    BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
-        "Bodies are at most 1 MiB, those of POST /api/v1/events 4 MiB.";
-    UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body's media type is not supported"
-        "Send Content-Type: application/json, in UTF-8 and without a content encoding.";
-    VALIDATION_FAILED "validation-failed" UNPROCESSABLE_ENTITY "The input is not valid"
-        "`errors` names each wrong member by a JSON pointer; /query/… is a parameter of the URL.";
-    UNKNOWN_COMMAND_TYPE "unknown-command-type" UNPROCESSABLE_ENTITY "No aggregate has this command type"
-        "`nearest` lists the known names closest to it.";
-    UNKNOWN_EVENT_TYPE "unknown-event-type" UNPROCESSABLE_ENTITY "The stream does not take this event type"
-        "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
-    IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
-        "Keys are remembered for 24 h. Use a new key for each new request.";
-    DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"
-        "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
-    INTERNAL "internal" INTERNAL_SERVER_ERROR "The server failed"
-        "A fault of this program or of its configuration. The server's log tells more under the `trace_id`.";
-    INTEGRITY_VIOLATION "integrity-violation" INTERNAL_SERVER_ERROR "What is stored is not what was recorded"
-        "A stored event does not match its checksum or its predecessor. An operator must look at the store.";
-    OVERLOADED "overloaded" SERVICE_UNAVAILABLE "Too much work is in flight"
-        "Nothing was done. Wait as long as Retry-After says, then send the request again.";
-    DRAINING "draining" SERVICE_UNAVAILABLE "The server is shutting down"
-        "Nothing was done. Send the request again; another replica takes it.";
-    STORE_UNAVAILABLE "store-unavailable" SERVICE_UNAVAILABLE "The event store does not answer"
-        "Nothing was done. Wait as long as Retry-After says, then send the request again.";
-    OUTCOME_UNKNOWN "outcome-unknown" SERVICE_UNAVAILABLE "The outcome is not known yet"
-        "The command may or may not have been recorded. Repeat it with the same Idempotency-Key: it has one effect at most.";
-}
-
-/// The code of a name.
-pub(super) fn code(name: &str) -> Option<&'static Code> {
-    CODES.iter().copied().find(|code| code.name == name)
-}
+/// Faults one answer lists at most; who looks for faults stops there.
+pub(super) const ERRORS_MAX: usize = 20;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -123,7 +40,8 @@ impl Problem {
     }
 
     /// Wrong input, member by member.
-    pub fn invalid(code: &'static Code, errors: Vec<FieldError>) -> Box<Self> {
+    pub fn invalid(code: &'static Code, mut errors: Vec<FieldError>) -> Box<Self> {
+        errors.truncate(ERRORS_MAX);
         let detail = match errors.as_slice() {
             [] => "the input is not valid".to_owned(),
             [error] => format!("{} {}", place(&error.pointer), error.detail),
@@ -153,7 +71,10 @@ impl Problem {
     }
 
     fn retry_after(self: Box<Self>, time: Duration) -> Box<Self> {
-        self.header(header::RETRY_AFTER, HeaderValue::from(time.as_secs_f64().ceil().max(1.0) as u64))
+        self.header(
+            header::RETRY_AFTER,
+            HeaderValue::from((time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)),
+        )
     }
 
     fn replayed(self: Box<Self>, is_replayed: bool) -> Box<Self> {
@@ -314,4 +235,103 @@ fn place(pointer: &str) -> &str {
 /// A sentence, with the nearest known names.
 pub(super) fn hinted(sentence: String, nearest: &[String]) -> String {
     if nearest.is_empty() { sentence } else { format!("{sentence}; did you mean {}?", nearest.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use event_sourcing_actors::{AggregateId, AggregateType, CommandId, EventId, Refusal, Sequence};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn told(error: CommandError) -> (u16, &'static str, bool) {
+        let problem = Problem::of_command(error, str::to_owned);
+        let retries = problem.headers.iter().any(|(name, _)| *name == header::RETRY_AFTER);
+        (problem.code.status.as_u16(), problem.code.name, retries)
+    }
+
+    #[test]
+    fn every_outcome_of_a_command_has_its_code() {
+        let (aggregate_id, time) = (AggregateId::new("a").unwrap(), Duration::from_millis(1_500));
+        let kind = AggregateType::new("t").unwrap();
+        let refusal = Refusal { code: "c".to_owned(), message: "m".to_owned(), details: None };
+        let text = String::new;
+        let cases = [
+            (CommandError::Rejected { refusal, replayed: false }, (422, "domain-rejected", false)),
+            (CommandError::Invalid { errors: Vec::new() }, (422, "validation-failed", false)),
+            (
+                CommandError::UnknownCommandType { command_type: text(), nearest: Vec::new() },
+                (422, "unknown-command-type", false),
+            ),
+            (
+                CommandError::UnknownEventType { event_type: text(), aggregate_type: text(), nearest: Vec::new() },
+                (422, "unknown-event-type", false),
+            ),
+            (
+                CommandError::PreconditionFailed { current_version: Sequence(1), replayed: false },
+                (412, "precondition-failed", false),
+            ),
+            (CommandError::Conflict { aggregate_id: aggregate_id.clone() }, (409, "concurrency-conflict", false)),
+            (
+                CommandError::TypeMismatch {
+                    aggregate_id: aggregate_id.clone(),
+                    actual: kind.clone(),
+                    requested: kind,
+                },
+                (409, "aggregate-type-mismatch", false),
+            ),
+            (CommandError::ReservedStream { aggregate_id: aggregate_id.clone() }, (409, "reserved-stream", false)),
+            (CommandError::EventIdReused { event_id: EventId(Uuid::nil()) }, (409, "event-id-reused", false)),
+            (CommandError::KeyReused, (422, "idempotency-key-reused", false)),
+            (CommandError::KeyInProgress, (409, "idempotency-in-progress", true)),
+            (CommandError::Unauthenticated, (401, "unauthenticated", false)),
+            (CommandError::Forbidden { reason: text() }, (403, "forbidden", false)),
+            (CommandError::Overloaded { scope: "process", retry_after: time }, (503, "overloaded", true)),
+            (CommandError::Draining, (503, "draining", true)),
+            (CommandError::StoreUnavailable { reason: text() }, (503, "store-unavailable", true)),
+            (CommandError::Parked { aggregate_id, reason: text(), retry_after: time }, (503, "overloaded", true)),
+            (CommandError::DeadlineExceeded, (503, "overloaded", true)),
+            (CommandError::OutcomeUnknown { command_id: CommandId(Uuid::nil()) }, (503, "outcome-unknown", true)),
+            (CommandError::Interrupted, (503, "outcome-unknown", true)),
+            (CommandError::Internal { reason: text() }, (500, "internal", false)),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(told(error.clone()), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn altered_events_are_told_from_faults() {
+        let aggregate_id = AggregateId::new("a").unwrap();
+        let integrity = RecoveryError::Integrity {
+            aggregate_id: aggregate_id.clone(),
+            sequence: Sequence(1),
+            position: event_sourcing_actors::Position(1),
+            reason: "it was altered",
+        };
+        assert_eq!(Problem::of_recovery(integrity).code, INTEGRITY_VIOLATION);
+        let corrupt = StoreError::Corrupt { reason: String::new() };
+        assert_eq!(Problem::of_recovery(corrupt.into()).code, INTEGRITY_VIOLATION);
+        let panic = RecoveryError::Panic { aggregate_id, sequence: Sequence(1) };
+        assert_eq!(Problem::of_recovery(panic).code, INTERNAL);
+        assert_eq!(Problem::of_store(&StoreError::Unavailable { reason: String::new() }).code, STORE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn code_names_are_unique_and_statuses_ascend() {
+        let names: HashSet<_> = CODES.iter().map(|code| code.name).collect();
+        assert_eq!(names.len(), CODES.len());
+        assert!(CODES.is_sorted_by_key(|code| code.status));
+    }
+
+    #[test]
+    fn waits_are_rounded_up_to_whole_seconds() {
+        for (millis, expected) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2")] {
+            let problem = Problem::new(OVERLOADED, "").retry_after(Duration::from_millis(millis));
+            let waits: Vec<_> = problem.headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
+            assert_eq!(waits, [expected], "{millis}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use event_sourcing_actors::Runtime;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join, join_all};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use warp::{
@@ -82,11 +82,9 @@ pub trait HealthCheck: Debug + Send + Sync + 'static {
 /// Everything.
 pub(super) async fn show(call: Call) -> Answer {
     let (context, deadline) = (&call.server.context, call.server.options.health_check_deadline);
-    let own = [
-        ("event_store".to_owned(), event_store(&context.runtime, deadline).await),
-        ("aggregates".to_owned(), aggregates(&context.runtime)),
-    ];
-    let given = join_all(context.checks.iter().map(|check| looked_at(check, deadline))).await;
+    let given = join_all(context.checks.iter().map(|check| looked_at(check, deadline)));
+    let (event_store, given) = join(event_store(&context.runtime, deadline), given).await;
+    let own = [("event_store".to_owned(), event_store), ("aggregates".to_owned(), aggregates(&context.runtime))];
     let all: Vec<(String, Health)> = own.into_iter().chain(given).collect();
     let mut status = all.iter().map(|(_, health)| health.status).max().unwrap_or(HealthStatus::Pass);
     let mut output = None;

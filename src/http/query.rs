@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{FieldError, catalog::nearest, codec::escaped};
 
 use super::{
-    error::{self, Problem, hinted},
+    error::{self, ERRORS_MAX, Problem, hinted},
     request::percent_decoded,
 };
 
@@ -29,6 +29,9 @@ impl Query {
         let mut query = Self { pairs: Vec::new(), known: Vec::new(), errors: Vec::new() };
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if query.errors.len() >= ERRORS_MAX {
+                break;
+            }
             let decode = |text: &str| percent_decoded(&text.replace('+', " ")).map(|text| text.into_owned());
             match (decode(name), decode(value)) {
                 (Ok(name), Ok(value)) => query.pairs.push((name, value)),
@@ -127,6 +130,7 @@ impl Query {
             .iter()
             .filter(|(name, _)| !self.known.contains(&name.as_str()))
             .map(|(name, _)| name.clone())
+            .take(ERRORS_MAX)
             .collect();
         let mut all_near = Vec::new();
         for name in &unknown {

@@ -11,7 +11,6 @@ use super::{
     aggregates::{raw_state, unknown},
     body::Envelope,
     error::{self, Answer, Problem},
-    negotiate::{Media, negotiate},
     reply::{self, EventView},
     request::Call,
 };
@@ -30,9 +29,8 @@ struct Replayed<'a> {
 
 /// Replays a stream.
 pub(super) async fn replay(mut call: Call) -> Answer {
-    negotiate(&call.headers, &[Media::Json])?;
     let body = call.read_body(call.server.options.body_bytes_max).await?;
-    let mut envelope = Envelope::parse(&body)?;
+    let mut envelope = Envelope::parse(&body, call.server.options.json_depth_max)?;
     let number = "a whole number from 0 on";
     let id: String = envelope.required("aggregate_id", "a text");
     let from: u64 = envelope.optional("from_sequence", number).unwrap_or(0);

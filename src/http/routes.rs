@@ -8,6 +8,7 @@ use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant
 use bytes::{Buf, Bytes};
 use event_sourcing_actors::command_bus::Principal;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use hyper::body::Body;
 use warp::{
     Filter,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -16,7 +17,7 @@ use warp::{
 };
 
 use super::{
-    aggregates, commands,
+    aggregates, body, commands,
     context::Server,
     error::{self, Answer, Problem},
     events, health, index, metrics, problems, replay, reply,
@@ -127,48 +128,54 @@ async fn serve(
     path: String,
     query: String,
     headers: HeaderMap,
-    body: Incoming,
+    mut body: Incoming,
 ) -> Response {
     let started = Instant::now();
     let ids = Ids::of(&headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
-    let (route, answer) = match found {
-        None => ("unmatched", Err(Problem::new(error::NOT_FOUND, "there is no such path"))),
-        Some((route, _)) if method == Method::OPTIONS => (route.path, Ok(allowed(route))),
-        Some((route, parameters)) => {
-            let answer = match route.handler(&method) {
-                None => Err(Problem::new(error::METHOD_NOT_ALLOWED, format!("{method} is not a method of this path"))
-                    .header(header::ALLOW, route.allow())),
-                Some(handler) => {
-                    let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
-                    let (principal, method) = (Principal::anonymous(), method.clone());
-                    let call = Call { server, ids, principal, method, path, query, headers, parameters, body };
-                    AssertUnwindSafe(async move { handler(call).await })
-                        .catch_unwind()
-                        .await
-                        .unwrap_or_else(|_| Err(panicked(route)))
-                }
-            };
-            (route.path, answer)
+    let handler = found.as_ref().and_then(|(route, _)| route.handler(&method));
+    if handler.is_none() || is_without_body(&method) {
+        body::discard(&mut body, &headers, &server.options).await;
+    }
+    let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
+    let answer = match (found, handler) {
+        (None, _) => Err(Problem::new(error::NOT_FOUND, "there is no such path")),
+        (Some((route, _)), None) => without_handler(route, &method),
+        (Some((_, parameters)), Some(handler)) => {
+            let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
+            let (principal, method) = (Principal::anonymous(), method.clone());
+            let call = Call { server, ids, principal, method, path, query, headers, parameters, body };
+            let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
+            caught.unwrap_or_else(|_| Err(panicked(label)))
         }
     };
     let mut response = answer.unwrap_or_else(|problem| problem.into_response(&path, &ids));
     finish(&server, &ids, &mut response);
-    server.metrics.observe(method.as_str(), route, response.status(), started.elapsed().as_secs_f64());
-    if method == Method::HEAD {
+    server.metrics.observe(method.as_str(), label, response.status(), started.elapsed().as_secs_f64());
+    if method == Method::HEAD && response.body().size_hint().exact().is_none() {
+        // hyper leaves out a body whose length it can tell; one without an end must not be started.
         *response.body_mut() = Bytes::new().into();
     }
     response
 }
 
-fn allowed(route: &Route) -> Response {
-    let mut response = reply::empty(StatusCode::NO_CONTENT);
-    response.headers_mut().insert(header::ALLOW, route.allow());
-    response
+/// Whether handlers of this method never look at a body.
+fn is_without_body(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
 }
 
-fn panicked(route: &Route) -> Box<Problem> {
-    tracing::error!(http.route = route.path, "a handler panicked");
+fn without_handler(route: &Route, method: &Method) -> Answer {
+    if *method == Method::OPTIONS {
+        let mut response = reply::empty(StatusCode::NO_CONTENT);
+        response.headers_mut().insert(header::ALLOW, route.allow());
+        return Ok(response);
+    }
+    let detail = format!("{method} is not a method of this path");
+    Err(Problem::new(error::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, route.allow()))
+}
+
+fn panicked(route: &str) -> Box<Problem> {
+    tracing::error!(http.route = route, "a handler panicked");
     Problem::internal()
 }
 

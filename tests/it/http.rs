@@ -1,3 +1,10 @@
 //! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
 
+mod bodies;
+mod commands;
+mod connections;
+mod faults;
+mod live;
+mod problems;
+mod reading;
 mod specification;

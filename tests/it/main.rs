@@ -1,4 +1,5 @@
 //! Integration tests: one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;

@@ -1,0 +1,90 @@
+//! Every code a problem can have; the pages `/problems/{code}` show this table.
+
+use warp::http::StatusCode;
+
+/// One kind of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Code {
+    pub name: &'static str,
+    pub status: StatusCode,
+    pub title: &'static str,
+    /// For the page `/problems/{code}`.
+    pub help: &'static str,
+}
+
+macro_rules! codes {
+    ($($constant:ident $name:literal $status:ident $title:literal $help:literal;)+) => {
+        $(pub(super) const $constant: &Code =
+            &Code { name: $name, status: StatusCode::$status, title: $title, help: $help };)+
+        /// Every code, in the order of their statuses.
+        pub(super) const CODES: &[&Code] = &[$($constant),+];
+    };
+}
+
+codes! {
+    MALFORMED_BODY "malformed-body" BAD_REQUEST "The body is not what this route takes"
+        "The body is no JSON, nests too deeply, or its top-level members are missing, unknown, repeated or of a wrong type. `errors` says which.";
+    MALFORMED_HEADER "malformed-header" BAD_REQUEST "A header is not what this route takes"
+        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *.";
+    INVALID_TIME "invalid-time" BAD_REQUEST "A time is not valid"
+        "Times are RFC 3339 with an offset, as in 2024-01-01T00:00:00Z.";
+    INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"
+        "Ids are 1 to 255 bytes of UTF-8 without control characters; in a path they are percent-encoded.";
+    UNAUTHENTICATED "unauthenticated" UNAUTHORIZED "Authentication is required"
+        "Send Authorization: Bearer with an API key or a JWT.";
+    FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
+        "The principal lacks the role that `detail` names.";
+    NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
+        "No such path or row.";
+    UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"
+        "No event was ever recorded under this id.";
+    METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
+        "The header Allow lists the methods of this path.";
+    NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
+        "The route answers application/json; event lists also application/x-ndjson and text/event-stream.";
+    REQUEST_TIMEOUT "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time"
+        "A body has 30 s to arrive. Nothing was done; send the request again.";
+    CONCURRENCY_CONFLICT "concurrency-conflict" CONFLICT "Other writers were faster each time"
+        "Nothing was done. Send the request again.";
+    AGGREGATE_TYPE_MISMATCH "aggregate-type-mismatch" CONFLICT "The aggregate is of another type"
+        "An id belongs to the type of its first event, for ever.";
+    EVENT_ID_REUSED "event-id-reused" CONFLICT "The event id belongs to another event"
+        "Event ids are unique in the whole store. Repeating one is fine only with equal content.";
+    IDEMPOTENCY_IN_PROGRESS "idempotency-in-progress" CONFLICT "A request with this key is still running"
+        "Send the same request with the same key again in a moment; it gets the answer of the first.";
+    RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
+        "Streams of sagas take no events from outside.";
+    PRECONDITION_FAILED "precondition-failed" PRECONDITION_FAILED "The aggregate is not at the expected version"
+        "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
+    BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
+        "Bodies are at most 1 MiB, those of POST /api/v1/events 4 MiB.";
+    UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body's media type is not supported"
+        "Send Content-Type: application/json, in UTF-8 and without a content encoding.";
+    VALIDATION_FAILED "validation-failed" UNPROCESSABLE_ENTITY "The input is not valid"
+        "`errors` names each wrong member by a JSON pointer; /query/… is a parameter of the URL.";
+    UNKNOWN_COMMAND_TYPE "unknown-command-type" UNPROCESSABLE_ENTITY "No aggregate has this command type"
+        "`nearest` lists the known names closest to it.";
+    UNKNOWN_EVENT_TYPE "unknown-event-type" UNPROCESSABLE_ENTITY "The stream does not take this event type"
+        "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
+    IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
+        "Keys are remembered for 24 h. Use a new key for each new request.";
+    DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"
+        "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
+    INTERNAL "internal" INTERNAL_SERVER_ERROR "The server failed"
+        "A fault of this program or of its configuration. The server's log tells more under the `trace_id`.";
+    INTEGRITY_VIOLATION "integrity-violation" INTERNAL_SERVER_ERROR "What is stored is not what was recorded"
+        "A stored event does not match its checksum or its predecessor. An operator must look at the store.";
+    OVERLOADED "overloaded" SERVICE_UNAVAILABLE "Too much work is in flight"
+        "Nothing was done. Wait as long as Retry-After says, then send the request again.";
+    DRAINING "draining" SERVICE_UNAVAILABLE "The server is shutting down"
+        "Nothing was done. Send the request again; another replica takes it.";
+    STORE_UNAVAILABLE "store-unavailable" SERVICE_UNAVAILABLE "The event store does not answer"
+        "Nothing was done. Wait as long as Retry-After says, then send the request again.";
+    OUTCOME_UNKNOWN "outcome-unknown" SERVICE_UNAVAILABLE "The outcome is not known yet"
+        "The command may or may not have been recorded. Repeat it with the same Idempotency-Key: it has one effect at most.";
+}
+
+/// The code of a name.
+pub(super) fn code(name: &str) -> Option<&'static Code> {
+    CODES.iter().copied().find(|code| code.name == name)
+}
