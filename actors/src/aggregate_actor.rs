@@ -356,7 +356,7 @@ impl AggregateState {
             correlation_id: request.context.correlation_id.clone(),
             causation_id: request.context.causation_id.clone(),
             traceparent: request.context.traceparent.clone(),
-            actor: request.principal.is_named.then(|| request.principal.name.clone()),
+            actor: Some(request.principal.name.clone()),
         };
         let Some((_, instance)) = &mut self.stream else {
             return Err(CommandError::Internal { reason: "the state is not loaded".to_owned() });

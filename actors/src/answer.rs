@@ -107,8 +107,19 @@ pub(crate) fn event_ids(command: CommandId, events: &[RawEvent]) -> impl Iterato
 /// The answer of a request that the store has seen, from the log; never from a new decision.
 ///
 /// # Errors
-/// [`CommandError::Interrupted`] when it cannot be found after all, and whatever the recorded answer was.
+/// [`CommandError::Interrupted`] when it cannot be found or read now (the same command goes again: what was stored must
+/// not be reported as not done), and whatever the recorded answer was.
 pub(crate) async fn recall(store: &dyn EventStore, request: &CommandRequest) -> CommandResult {
+    match look_up(store, request).await {
+        Err(CommandError::StoreUnavailable { reason }) => {
+            tracing::warn!(reason, "a recorded answer could not be read; the command goes again");
+            Err(CommandError::Interrupted)
+        }
+        answer => answer,
+    }
+}
+
+async fn look_up(store: &dyn EventStore, request: &CommandRequest) -> CommandResult {
     if let Some(idempotency) = &request.idempotency
         && let Some(record) = store.find_key(&request.principal.name, &idempotency.key).await?
     {

@@ -5,6 +5,8 @@
 pub mod batches;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
+pub mod load;
 pub mod postgres;
 #[cfg(unix)]
 pub mod server;

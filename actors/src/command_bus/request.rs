@@ -130,8 +130,6 @@ pub struct RawEvent {
 pub struct Principal {
     /// Its name; idempotency keys belong to it.
     pub name: Arc<str>,
-    /// Whether the name is recorded with events (anonymous and system are not).
-    pub is_named: bool,
     /// What it may do.
     pub roles: Vec<Arc<str>>,
 }
@@ -140,13 +138,13 @@ impl Principal {
     /// The process itself.
     #[must_use]
     pub fn system() -> Self {
-        Self { name: Arc::from("system"), is_named: false, roles: vec![Arc::from("admin")] }
+        Self { name: Arc::from("system"), roles: vec![Arc::from("admin")] }
     }
 
     /// Somebody unknown, while no authentication is configured.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: Arc::from("anonymous"), is_named: false, roles: Vec::new() }
+        Self { name: Arc::from("anonymous"), roles: Vec::new() }
     }
 }
 

@@ -20,21 +20,25 @@ impl Middleware for Retry {
             let mut was_sent = false;
             loop {
                 let result = next.run(request.clone()).await;
-                let is_open = match &result {
-                    Err(CommandError::Interrupted) => {
-                        was_sent = true;
-                        true
+                let unknown = Err(CommandError::OutcomeUnknown { command_id: request.command_id });
+                match &result {
+                    Err(CommandError::Interrupted) => was_sent = true,
+                    // "Nothing was done" would be a guess once an attempt was under way.
+                    Err(CommandError::Draining | CommandError::DeadlineExceeded | CommandError::Internal { .. })
+                        if was_sent =>
+                    {
+                        return unknown;
                     }
-                    // It may have been stored before the aggregate was parked: go on asking until the deadline.
-                    Err(CommandError::Parked { .. }) => was_sent,
-                    _ => false,
-                };
-                if !is_open {
-                    return result;
+                    Err(
+                        CommandError::Parked { .. }
+                        | CommandError::StoreUnavailable { .. }
+                        | CommandError::Overloaded { .. },
+                    ) if was_sent => {}
+                    _ => return result,
                 }
                 let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.5));
                 if Instant::now() + jittered >= request.deadline {
-                    return Err(CommandError::OutcomeUnknown { command_id: request.command_id });
+                    return unknown;
                 }
                 tokio::time::sleep(jittered).await;
                 pause = (pause * 2).min(Duration::from_millis(100));

@@ -74,6 +74,22 @@ async fn an_unknown_outcome_is_settled_by_the_same_command() {
     assert_eq!(sum(&runtime, "p").await, 1);
 }
 
+/// What was stored must not be reported as not done, though it cannot be looked up at the moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_command_that_cannot_be_read_is_asked_for_again() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = Arc::new(runtime(&store, Limits::default()).await);
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    store.plan([Fault::LostAnswer]);
+    store.darken(true);
+    let (light, other) = (store.clone(), runtime.clone());
+    let command = tokio::spawn(async move { other.execute::<Purse>("p", Put { amount: 1 }).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    light.darken(false);
+    assert_eq!(command.await.unwrap().unwrap().version, Sequence(2));
+    assert_eq!(sum(&runtime, "p").await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_batch_costs_the_guilty_command_only() {
     let store = FaultStore::new((*store()).clone());

@@ -1,0 +1,8 @@
+//! The bad days, on the real program: killed, frozen, cut off, contended and overloaded.
+
+mod contention;
+mod duplicates;
+mod kill;
+mod log_order;
+mod overload;
+mod proxy;
