@@ -194,9 +194,24 @@ impl Replayed {
             state: serde_json::from_slice(&state.state).map_err(unreadable)?,
             events_replayed: state.events_replayed,
             snapshot_sequence: state.snapshot_sequence,
-            duration_ms: (time.as_secs_f64() * 1e6).round() / 1e3,
+            duration_ms: milliseconds(time),
             events: events(recorded)?,
         })
+    }
+
+    /// The stream before its first event.
+    #[must_use]
+    pub fn nothing(aggregate_id: AggregateId, aggregate_type: AggregateType, time: Duration) -> Self {
+        Self {
+            aggregate_id,
+            aggregate_type,
+            version: Sequence::ZERO,
+            state: RawValue::NULL.to_owned(),
+            events_replayed: 0,
+            snapshot_sequence: None,
+            duration_ms: milliseconds(time),
+            events: Vec::new(),
+        }
     }
 }
 
@@ -224,6 +239,11 @@ pub struct ProblemMember {
     pub pointer: String,
     /// What is wrong.
     pub detail: String,
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn microseconds<S: Serializer>(instant: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,6 +12,7 @@ use std::{
 
 use ractor::ActorRef;
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     aggregate_actor::AggregateMessage,
@@ -97,16 +98,26 @@ pub(crate) struct Journal {
     pub snapshots: mpsc::Sender<Snapshot>,
     pub limits: Limits,
     pub metrics: Metrics,
+    /// Ends it, once nobody sends any more: whoever holds the runtime holds a sender too.
+    pub closing: CancellationToken,
 }
 
 impl Journal {
-    /// Runs until every sender is gone and the queue is empty.
+    /// Runs until it is told to end, or every sender is gone, and the queue is empty.
     pub async fn run(mut self) {
+        let closing = self.closing.clone();
         let mut waiting: VecDeque<Member> = VecDeque::new();
         let mut was_busy = false;
         loop {
             if waiting.is_empty() {
-                let Some(first) = self.queue.recv().await else { return };
+                let first = match closing.run_until_cancelled(self.queue.recv()).await {
+                    Some(first) => first,
+                    None => {
+                        self.queue.close();
+                        self.queue.recv().await
+                    }
+                };
+                let Some(first) = first else { return };
                 waiting.push_back(first);
             }
             self.gather(&mut waiting, was_busy).await;

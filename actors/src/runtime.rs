@@ -39,6 +39,8 @@ pub struct Runtime {
 
 #[derive(Debug)]
 struct Tasks {
+    /// Ends the journal, and with it the snapshot writer.
+    closing: CancellationToken,
     journal: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -203,8 +205,10 @@ impl Runtime {
         self.write_side.tasks.close();
         let tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(tasks) = tasks {
+            tasks.closing.cancel();
+            let give_up = give_up.max(Instant::now() + Duration::from_millis(500));
             for mut task in [tasks.journal, tasks.snapshots, tasks.sweeper] {
-                if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
+                if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }
             }

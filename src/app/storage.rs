@@ -24,8 +24,10 @@ pub(crate) struct Opening {
     /// How long to try one that does not answer.
     pub(crate) patience: Duration,
     /// Whether to make a file that is not there.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "other stores make nothing"))]
     pub(crate) create: bool,
     /// Whether to bring an older schema up to date.
+    #[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, reason = "only SQL has a schema"))]
     pub(crate) migrate: bool,
 }
 
@@ -96,8 +98,7 @@ impl Storage {
         Ok(Migrated { before: found.unwrap_or(after), after })
     }
 
-    // Without the SQL stores nothing of this is asked for.
-    #[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(unused_variables, clippy::unused_async))]
+    #[cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(unused_variables, clippy::unused_async))]
     async fn try_open(settings: &settings::EventStore, opening: Opening, left: Duration) -> Result<Self, AppError> {
         match &settings.database_url {
             Database::Memory => Ok(Self::Memory(MemoryStore::new(Arc::new(SystemClock)))),

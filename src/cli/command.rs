@@ -1,7 +1,7 @@
 //! `command send`.
 
 use clap::{Args, Subcommand};
-use event_sourcing_actors::{Expected, Sequence};
+use event_sourcing_actors::{AggregateId, Expected, Sequence};
 use event_sourcing_cqrs::wire;
 
 use super::{
@@ -26,7 +26,7 @@ pub(crate) struct Send {
     /// Such as `DepositMoney`
     command_type: String,
     /// The aggregate
-    aggregate_id: String,
+    aggregate_id: AggregateId,
     /// The command's members; `-` reads standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
@@ -46,18 +46,23 @@ impl Command {
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
         let Self::Send(word) = self;
         let change = Change {
-            aggregate_id: input::id("the aggregate id", &word.aggregate_id)?,
-            what: What::Command(word.command_type.clone()),
+            aggregate_id: word.aggregate_id,
+            what: What::Command(word.command_type),
             data: input::data(word.data.as_deref())?,
             expected: word.expected_version.map_or(Expected::Any, |version| Expected::Exactly(Sequence(version))),
             idempotency_key: word.idempotency_key.as_deref().map(key).transpose()?,
             dry_run: word.dry_run,
         };
-        let target = Target::open(&context).await?;
-        let answer = target.change(change).await;
-        target.close().await;
-        print_accepted(context.output, &answer?)
+        send(&context, change).await
     }
+}
+
+/// Makes a change and prints the answer.
+pub(crate) async fn send(context: &Context, change: Change) -> Result<(), Failure> {
+    let target = Target::open(context).await?;
+    let answer = target.change(change).await;
+    target.close().await;
+    print_accepted(context.output, &answer?)
 }
 
 /// A key as the HTTP door takes it.
@@ -68,8 +73,7 @@ fn key(text: &str) -> Result<String, Failure> {
         .ok_or_else(|| Failure::usage("--idempotency-key is 1 to 255 visible ASCII characters"))
 }
 
-/// Prints the answer to a command or an append.
-pub(crate) fn print_accepted(output: Output, accepted: &wire::Accepted) -> Result<(), Failure> {
+fn print_accepted(output: Output, accepted: &wire::Accepted) -> Result<(), Failure> {
     output.document(accepted, || {
         let wire::Accepted { aggregate_type, aggregate_id, version, events, dry_run, .. } = accepted;
         let would = if *dry_run { "would be" } else { "is" };

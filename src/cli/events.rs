@@ -3,14 +3,14 @@
 use std::num::NonZeroU32;
 
 use clap::{Args, Subcommand, ValueEnum};
-use event_sourcing_actors::{AggregateId, EventFilter, Expected, Position, ports};
+use event_sourcing_actors::{AggregateId, AggregateType, EventFilter, EventType, Expected, Position, ports};
 use event_sourcing_cqrs::wire;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     Context,
-    command::print_accepted,
+    command::send,
     exit::{Exit, Failure},
     input,
     output::{Format, Output, line, talk},
@@ -40,10 +40,10 @@ pub(crate) enum Events {
 struct Filter {
     /// Only this event type; may be repeated
     #[arg(long, value_name = "TYPE")]
-    event_type: Vec<String>,
+    event_type: Vec<EventType>,
     /// Only streams of this aggregate type; may be repeated
     #[arg(long, value_name = "TYPE")]
-    aggregate_type: Vec<String>,
+    aggregate_type: Vec<AggregateType>,
     /// Only what this request set off
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
@@ -69,7 +69,7 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// The aggregate
-    aggregate_id: String,
+    aggregate_id: AggregateId,
     /// The first sequence
     #[arg(long, value_name = "SEQUENCE", default_value_t = 1)]
     from_sequence: u64,
@@ -98,12 +98,12 @@ enum Direction {
 #[derive(Debug, Args)]
 pub(crate) struct Append {
     /// The aggregate
-    aggregate_id: String,
+    aggregate_id: AggregateId,
     /// The event's type
-    event_type: String,
+    event_type: EventType,
     /// The stream's type; needed for a new stream of events that no aggregate owns
     #[arg(long, value_name = "TYPE")]
-    aggregate_type: Option<String>,
+    aggregate_type: Option<AggregateType>,
     /// The event's payload; `-` reads standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
@@ -125,12 +125,16 @@ pub(crate) struct Tail {
 impl Events {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let (target, output) = (Target::open(&context).await?, context.output);
-        let result = match self {
+        let output = context.output;
+        if let Self::Append(word) = self {
+            return send(&context, word.change()?).await;
+        }
+        let target = Target::open(&context).await?;
+        let result = match &self {
             Self::List(word) => word.run(&target, output).await,
             Self::Get(word) => word.run(&target, output).await,
-            Self::Append(word) => word.run(&target, output).await,
             Self::Tail(word) => word.run(&target, output).await,
+            Self::Append(_) => Ok(()),
         };
         target.close().await;
         result
@@ -138,22 +142,20 @@ impl Events {
 }
 
 impl Filter {
-    fn parsed(&self) -> Result<EventFilter, Failure> {
-        let event_types = self.event_type.iter().map(|name| input::id("--event-type", name));
-        let aggregate_types = self.aggregate_type.iter().map(|name| input::id("--aggregate-type", name));
-        Ok(EventFilter {
-            event_types: event_types.collect::<Result<_, _>>()?,
-            aggregate_types: aggregate_types.collect::<Result<_, _>>()?,
+    fn parsed(&self) -> EventFilter {
+        EventFilter {
+            event_types: self.event_type.clone(),
+            aggregate_types: self.aggregate_type.clone(),
             correlation_id: self.correlation_id.as_deref().map(Into::into),
             ..EventFilter::default()
-        })
+        }
     }
 }
 
 impl List {
     async fn run(&self, target: &Target, output: Output) -> Result<(), Failure> {
         let limit = if self.all { PAGE } else { self.limit };
-        let query = LogQuery { after: Position(self.after), filter: self.filter.parsed()?, limit };
+        let query = LogQuery { after: Position(self.after), filter: self.filter.parsed(), limit };
         if self.all {
             return list_all(target, output, query).await;
         }
@@ -218,13 +220,12 @@ fn style() -> ProgressStyle {
 
 impl Get {
     async fn run(&self, target: &Target, output: Output) -> Result<(), Failure> {
-        let id: AggregateId = input::id("the aggregate id", &self.aggregate_id)?;
         let direction = match self.direction {
             Direction::Forward => ports::Direction::Forward,
             Direction::Backward => ports::Direction::Backward,
         };
         let (from, to, limit) = (self.from_sequence, self.to_sequence, self.limit);
-        let page = target.stream(&id, &StreamQuery { from, to, direction, limit }).await?;
+        let page = target.stream(&self.aggregate_id, &StreamQuery { from, to, direction, limit }).await?;
         match output.format {
             Format::Json => output.document(&page, String::new),
             Format::Ndjson => print_lines(output, &page.events),
@@ -241,23 +242,22 @@ impl Get {
 }
 
 impl Append {
-    async fn run(&self, target: &Target, output: Output) -> Result<(), Failure> {
-        let kind = self.aggregate_type.as_deref().map(|kind| input::id("--aggregate-type", kind)).transpose()?;
-        let change = Change {
-            aggregate_id: input::id("the aggregate id", &self.aggregate_id)?,
-            what: What::Event(input::id("the event type", &self.event_type)?, kind),
+    /// Reads the payload, which may take its time, before anything is opened.
+    fn change(self) -> Result<Change, Failure> {
+        Ok(Change {
+            aggregate_id: self.aggregate_id,
+            what: What::Event(self.event_type, self.aggregate_type),
             data: input::data(self.data.as_deref())?,
             expected: Expected::Any,
             idempotency_key: None,
             dry_run: false,
-        };
-        print_accepted(output, &target.change(change).await?)
+        })
     }
 }
 
 impl Tail {
     async fn run(&self, target: &Target, output: Output) -> Result<(), Failure> {
-        let filter = self.filter.parsed()?;
+        let filter = self.filter.parsed();
         let after = match (self.after, self.from_start) {
             (Some(after), _) => Position(after),
             (None, true) => Position::ZERO,

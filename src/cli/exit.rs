@@ -2,14 +2,11 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use event_sourcing_actors::{RecoveryError, error::CommandError, id::IdError, ports::StoreError};
-use event_sourcing_cqrs::{
-    app::AppError,
-    settings::SettingsError,
-    store::OpenError,
-    telemetry::TelemetryError,
-    wire::{Problem, ProblemMember},
-};
+use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
+use event_sourcing_cqrs::{app::AppError, settings::SettingsError, store::OpenError, telemetry::TelemetryError};
+
+#[cfg(any(feature = "http", test))]
+use event_sourcing_cqrs::wire::{Problem, ProblemMember};
 
 use super::text::harmless;
 
@@ -88,6 +85,7 @@ impl Failure {
     }
 
     /// What a server's refusal means.
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn from_problem(status: u16, problem: &Problem) -> Self {
         let exit = match (status, problem.code.as_str()) {
             (_, "integrity-violation") => Exit::Integrity,
@@ -177,12 +175,6 @@ impl From<RecoveryError> for Failure {
             RecoveryError::Codec { .. } | RecoveryError::Panic { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
-    }
-}
-
-impl From<IdError> for Failure {
-    fn from(error: IdError) -> Self {
-        Self::usage(format!("the id {error}"))
     }
 }
 

@@ -1,19 +1,13 @@
-//! What words are given: ids, and JSON from an argument or from standard input.
+//! What words are given: sizes of pages, and JSON from an argument or from standard input.
 
 use std::{io::Read, num::NonZeroU32};
 
-use event_sourcing_actors::id::IdError;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
 
 /// Longest JSON read from standard input: what the HTTP door takes for events.
 const DATA_BYTES_MAX: u64 = 4 << 20;
-
-/// An identifier from an argument.
-pub(crate) fn id<T: std::str::FromStr<Err = IdError>>(what: &str, text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|error| Failure::usage(format!("{what} {error}")))
-}
 
 /// JSON from an argument; `-` reads standard input, nothing is `{}`.
 pub(crate) fn data(argument: Option<&str>) -> Result<Box<RawValue>, Failure> {

@@ -1,14 +1,15 @@
 //! `replay`.
 
+use std::time::Duration;
+
 use clap::Args;
+use event_sourcing_actors::AggregateId;
 use event_sourcing_cqrs::wire;
 use indicatif::ProgressBar;
-use std::time::Duration;
 
 use super::{
     Context,
     exit::Failure,
-    input,
     target::{ReplayQuery, Target},
     text::{count, event_line, event_title, harmless},
 };
@@ -17,7 +18,7 @@ use super::{
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// The aggregate
-    aggregate_id: String,
+    aggregate_id: AggregateId,
     /// List the events from this sequence on; the state is the full one whatever it is
     #[arg(long, value_name = "SEQUENCE")]
     from_sequence: Option<u64>,
@@ -32,7 +33,6 @@ pub(crate) struct Replay {
 impl Replay {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let id = input::id("the aggregate id", &self.aggregate_id)?;
         let target = Target::open(&context).await?;
         let query = ReplayQuery {
             from: self.from_sequence.unwrap_or(0),
@@ -43,7 +43,7 @@ impl Replay {
             if context.output.may_show_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         spinner.set_message("folding events");
         spinner.enable_steady_tick(Duration::from_millis(120));
-        let replayed = target.replay(&id, query).await;
+        let replayed = target.replay(&self.aggregate_id, query).await;
         spinner.finish_and_clear();
         target.close().await;
         let replayed = replayed?;

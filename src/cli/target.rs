@@ -109,8 +109,10 @@ impl Target {
 
     /// Closes the store, whatever became of the word.
     pub(crate) async fn close(self) {
-        if let Self::Local(local) = self {
-            local.close().await;
+        match self {
+            Self::Local(local) => local.close().await,
+            #[cfg(feature = "http")]
+            Self::Remote(_) => {}
         }
     }
 

@@ -6,7 +6,6 @@ use event_sourcing_actors::{
     codec::escaped,
     command_bus::{Action, CommandAccepted, CommandRequest, RawAppend, RawEvent},
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
 use warp::{
     http::{HeaderValue, StatusCode, header},
@@ -19,6 +18,7 @@ use super::{
     reply,
     request::Call,
 };
+use crate::wire;
 
 /// Sends a command.
 pub(super) async fn send(mut call: Call) -> Answer {
@@ -67,7 +67,7 @@ pub(super) async fn append(mut call: Call) -> Answer {
     let pointer = |pointer: &str| pointer_of(pointer, is_batch, &types);
     let action = Action::Append(RawAppend { aggregate_type, events });
     let accepted = call.submit(&id, &body, action, pointer, early).await?;
-    Ok(accepted.answer("AppendEvents", StatusCode::CREATED))
+    Ok(accepted.answer(wire::APPEND, StatusCode::CREATED))
 }
 
 /// A pointer of the bus, or an event type, as a pointer into the body.
@@ -187,48 +187,10 @@ struct Accepted {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    command_id: String,
-    command_type: &'a str,
-    aggregate_type: &'a str,
-    aggregate_id: &'a str,
-    version: u64,
-    position: Option<u64>,
-    events: Vec<Event<'a>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-}
-
-#[derive(Serialize)]
-struct Event<'a> {
-    event_id: String,
-    event_type: &'a str,
-    sequence: u64,
-    position: Option<u64>,
-}
-
 impl Accepted {
     fn answer(&self, command_type: &str, status: StatusCode) -> Response {
         let Self { accepted, dry_run } = self;
-        // What a dry run would append has no place in the log.
-        let place = |position: u64| (!dry_run).then_some(position);
-        let events = accepted.events.iter().map(|event| Event {
-            event_id: event.event_id.to_string(),
-            event_type: event.event_type.as_str(),
-            sequence: event.sequence.0,
-            position: place(event.position.0),
-        });
-        let mut response = reply::json(&Body {
-            command_id: accepted.command_id.to_string(),
-            command_type,
-            aggregate_type: accepted.aggregate_type.as_str(),
-            aggregate_id: accepted.aggregate_id.as_str(),
-            version: accepted.version.0,
-            position: if accepted.events.is_empty() { Some(accepted.position.0) } else { place(accepted.position.0) },
-            events: events.collect(),
-            dry_run: *dry_run,
-        });
+        let mut response = reply::json(&wire::Accepted::new(command_type, accepted, *dry_run));
         let headers = response.headers_mut();
         if accepted.replayed {
             headers.insert(reply::IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));

@@ -6,38 +6,21 @@ use event_sourcing_actors::{
     EventFilter, Position, Sequence,
     ports::{Direction, StreamRange},
 };
-use serde::Serialize;
 use warp::http::{HeaderName, header};
 
 use super::{
     error::{self, Answer, Problem},
     live::{self, Source},
     negotiate::{Media, negotiate},
-    reply::{self, EventView},
+    reply,
     request::Call,
 };
+use crate::wire::{self, LogPage, StreamPage};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const OFFERED: [Media; 3] = [Media::Json, Media::Lines, Media::Stream];
 /// Windows of the store one page of the log looks through; then the caller goes on from `next_cursor`.
 const WINDOWS_PER_PAGE: u32 = 10;
-
-#[derive(Serialize)]
-struct StreamPage<'a> {
-    aggregate_id: &'a str,
-    aggregate_type: &'a str,
-    version: u64,
-    events: Vec<EventView<'a>>,
-    /// The next sequence in the direction of reading.
-    next_cursor: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct LogPage<'a> {
-    events: Vec<EventView<'a>>,
-    /// The last position examined: `after` of the next page, also when there is nothing more yet.
-    next_cursor: u64,
-}
 
 /// The events of one stream.
 pub(super) async fn of_stream(call: Call) -> Answer {
@@ -88,11 +71,11 @@ pub(super) async fn of_stream(call: Call) -> Answer {
         Direction::Backward => last.sequence.0.checked_sub(1).filter(|next| *next >= from),
     });
     let mut response = reply::json(&StreamPage {
-        aggregate_id: id.as_str(),
-        aggregate_type: summary.aggregate_type.as_str(),
-        version: head.0,
-        events: reply::views(&events)?,
-        next_cursor,
+        aggregate_id: id,
+        aggregate_type: summary.aggregate_type,
+        version: head,
+        events: wire::events(&events)?,
+        next_cursor: next_cursor.map(Sequence),
     });
     response.headers_mut().insert(header::ETAG, reply::etag(head));
     Ok(response)
@@ -122,7 +105,7 @@ pub(super) async fn of_log(call: Call) -> Answer {
     let limit = query.limit();
     query.finish()?;
     let page = feed.page(Position(after.unwrap_or(0)), &filter, limit, WINDOWS_PER_PAGE).await?;
-    Ok(reply::json(&LogPage { events: reply::views(&page.events)?, next_cursor: page.examined.0 }))
+    Ok(reply::json(&LogPage { events: wire::events(&page.events)?, next_cursor: page.examined }))
 }
 
 impl Call {

@@ -29,7 +29,8 @@ use warp::{
     reply::Response,
 };
 
-use super::{error::Problem, negotiate::Media, reply::EventView, request::Call};
+use super::{error::Problem, negotiate::Media, request::Call};
+use crate::wire;
 
 /// Events read at once on the way to the head.
 const PAGE_EVENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(499);
@@ -141,7 +142,7 @@ fn written(events: Events, media: Media, pause: Duration) -> impl Stream<Item = 
 
 /// One event on one line.
 fn line(event: &RecordedEvent, media: Media) -> Result<Bytes, Box<Problem>> {
-    let view = EventView::try_from(event)?;
+    let view = wire::Event::try_from(event)?;
     let mut line = match media {
         Media::Stream => format!("id: {}\ndata: ", event.position).into_bytes(),
         Media::Lines | Media::Json => Vec::new(),

@@ -3,29 +3,16 @@
 use std::time::Instant;
 
 use event_sourcing_actors::{AggregateId, Sequence, history::ReplayRequest};
-use serde::Serialize;
-use serde_json::value::RawValue;
 use warp::http::header;
 
 use super::{
-    aggregates::{raw_state, unknown},
+    aggregates::unknown,
     body::Envelope,
     error::{self, Answer, Problem},
-    reply::{self, EventView},
+    reply,
     request::Call,
 };
-
-#[derive(Serialize)]
-struct Replayed<'a> {
-    aggregate_id: &'a str,
-    aggregate_type: &'a str,
-    version: u64,
-    state: &'a RawValue,
-    events_replayed: u64,
-    snapshot_sequence: Option<u64>,
-    duration_ms: f64,
-    events: Vec<EventView<'a>>,
-}
+use crate::wire::Replayed;
 
 /// Replays a stream.
 pub(super) async fn replay(mut call: Call) -> Answer {
@@ -53,19 +40,11 @@ pub(super) async fn replay(mut call: Call) -> Answer {
     };
     let history = call.runtime().history();
     let replayed = if to == Some(0) { None } else { history.replay(&id, request).await? };
-    let (state, events) = replayed.unzip();
-    let events = events.unwrap_or_default();
-    let no_state = RawValue::NULL;
-    let mut response = reply::json(&Replayed {
-        aggregate_id: id.as_str(),
-        aggregate_type: summary.aggregate_type.as_str(),
-        version: state.as_ref().map_or(0, |state| state.version.0),
-        state: state.as_ref().map_or(Ok(no_state), raw_state)?,
-        events_replayed: state.as_ref().map_or(0, |state| state.events_replayed),
-        snapshot_sequence: state.as_ref().and_then(|state| state.snapshot_sequence).map(|sequence| sequence.0),
-        duration_ms: (started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
-        events: reply::views(&events)?,
-    });
+    let replayed = match &replayed {
+        Some((state, events)) => Replayed::new(state, events, started.elapsed())?,
+        None => Replayed::nothing(id, summary.aggregate_type, started.elapsed()),
+    };
+    let mut response = reply::json(&replayed);
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(response)
 }

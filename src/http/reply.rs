@@ -1,17 +1,14 @@
-//! Answers that are a success: JSON, its headers, and events as the API shows them.
+//! Answers that are a success: JSON and its headers.
 
 use bytes::Bytes;
 use chrono::SecondsFormat;
-use event_sourcing_actors::{AggregateId, RecordedEvent, Sequence, ports::StoreError};
+use event_sourcing_actors::{AggregateId, Sequence};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use warp::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     reply::Response,
 };
-
-use super::error::Problem;
 
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -71,53 +68,6 @@ pub(super) fn not_modified(version: Sequence) -> Response {
     let mut response = empty(StatusCode::NOT_MODIFIED);
     response.headers_mut().insert(header::ETAG, etag(version));
     response
-}
-
-/// An event; payload and metadata are the stored bytes.
-#[derive(Debug, Serialize)]
-pub(super) struct EventView<'a> {
-    position: u64,
-    aggregate_id: &'a str,
-    aggregate_type: &'a str,
-    sequence: u64,
-    event_id: String,
-    event_type: &'a str,
-    schema_version: u32,
-    data: &'a RawValue,
-    metadata: &'a RawValue,
-    recorded_at: String,
-    checksum: String,
-}
-
-impl<'a> TryFrom<&'a RecordedEvent> for EventView<'a> {
-    type Error = Box<Problem>;
-
-    fn try_from(event: &'a RecordedEvent) -> Result<Self, Box<Problem>> {
-        let raw = |bytes: &'a Bytes| {
-            serde_json::from_slice::<&RawValue>(bytes).map_err(|error| {
-                let reason = format!("event at position {}: {error}", event.position);
-                Problem::of_store(&StoreError::Corrupt { reason })
-            })
-        };
-        Ok(Self {
-            position: event.position.0,
-            aggregate_id: event.aggregate_id.as_str(),
-            aggregate_type: event.aggregate_type.as_str(),
-            sequence: event.sequence.0,
-            event_id: event.event_id.to_string(),
-            event_type: event.event_type.as_str(),
-            schema_version: event.schema_version,
-            data: raw(&event.data)?,
-            metadata: raw(&event.metadata)?,
-            recorded_at: instant(event.recorded_at),
-            checksum: event.checksum.to_string(),
-        })
-    }
-}
-
-/// Events in order.
-pub(super) fn views(events: &[RecordedEvent]) -> Result<Vec<EventView<'_>>, Box<Problem>> {
-    events.iter().map(EventView::try_from).collect()
 }
 
 /// An instant in microseconds, in UTC.

@@ -1,5 +1,7 @@
 //! The command line as its users meet it: the real program, its exit codes, and what it prints where.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{net::TcpListener, path::Path, process::Command};
 
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ fn folder() -> TempDir {
 fn expect(code: i32, folder: &Path, words: &[&str]) -> Ended {
     let ended = word(folder, NO_SETTINGS, words);
     assert_eq!(ended.code, code, "{words:?}: {ended:?}");
-    assert_eq!(ended.stderr.contains("panicked"), false, "{ended:?}");
+    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
     ended
 }
 
@@ -378,7 +380,7 @@ async fn altered_event_exits_with_4() {
     for trigger in triggers {
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER \"{trigger}\""))).execute(&mut connection).await.unwrap();
     }
-    sqlx::query("UPDATE events SET data = '{\"amount\":500}' WHERE position = 2")
+    sqlx::query("UPDATE events SET data = CAST('{\"amount\":500}' AS BLOB) WHERE position = 2")
         .execute(&mut connection)
         .await
         .unwrap();

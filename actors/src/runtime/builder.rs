@@ -179,6 +179,7 @@ impl RuntimeBuilder {
             snapshots: snapshot_queue,
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
+            closing: CancellationToken::new(),
         };
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
@@ -187,6 +188,7 @@ impl RuntimeBuilder {
             feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
+                closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,

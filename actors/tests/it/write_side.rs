@@ -340,3 +340,13 @@ async fn shutdown_answers_what_is_in_flight_and_refuses_the_rest() {
     assert_eq!(runtime.execute::<Purse>("p", Put { amount: 1 }).await, Err(CommandError::Draining));
     assert_eq!(runtime.health().live_aggregates, 0);
 }
+
+/// The runtime holds a sender of its own journal, so the journal's queue never closed by itself and the task was cut.
+#[tokio::test(start_paused = true)]
+async fn journal_ends_when_it_is_told_to() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    let started = tokio::time::Instant::now();
+    assert!(runtime.shutdown().await);
+    assert!(started.elapsed() < Duration::from_millis(500), "a task was waited for until its bound");
+}

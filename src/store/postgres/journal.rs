@@ -180,12 +180,18 @@ impl Journal {
     }
 }
 
+/// Units, streams, sequences, chains, losses.
+type Claims<'a> = (Vec<i32>, Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<i32>);
+/// Units, commands, principals, names, fingerprints, outcomes.
+type Keys<'a> = (Vec<i32>, Vec<i32>, Vec<&'a str>, Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a [u8]>);
+
 /// The batch in columns, as the function takes it; malformed units are left out.
 #[derive(Default)]
 struct Columns<'a> {
-    claims: (Vec<i32>, Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<i32>),
+    claims: Claims<'a>,
+    /// Units, commands, event ids.
     probes: (Vec<i32>, Vec<i32>, Vec<Uuid>),
-    keys: (Vec<i32>, Vec<i32>, Vec<&'a str>, Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a [u8]>),
+    keys: Keys<'a>,
     events: Events<'a>,
 }
 

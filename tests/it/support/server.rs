@@ -2,6 +2,8 @@
 //!
 //! No child outlives its test: whatever becomes of the test, `Drop` kills it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
