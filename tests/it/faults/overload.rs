@@ -49,9 +49,11 @@ async fn overload_is_refused_with_bounded_memory_and_passes() {
                     match answer.status {
                         200 | 422 => counts[0].fetch_add(1, Ordering::Relaxed),
                         503 => {
-                            assert_eq!(answer.body["code"], "overloaded");
                             assert!(answer.retry_after.is_some(), "{answer:?}");
-                            counts[1].fetch_add(1, Ordering::Relaxed)
+                            // On a machine that stalls for seconds a command that was taken may pass its deadline.
+                            let is_refusal = answer.body["code"] == "overloaded";
+                            assert!(is_refusal || answer.body["code"] == "outcome-unknown", "{answer:?}");
+                            counts[usize::from(is_refusal)].fetch_add(u64::from(is_refusal), Ordering::Relaxed)
                         }
                         _ => panic!("{answer:?}"),
                     };
