@@ -42,6 +42,14 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Se
     /// Folds one event in. Total: replay cannot be refused.
     fn apply(&mut self, event: &Self::Event);
 
+    /// The aggregate's own id where an event repeats it, with the member's name; a raw append must name the stream it
+    /// goes to. No event names it by default.
+    #[must_use]
+    fn claimed_id(event: &Self::Event) -> Option<(&'static str, &AggregateId)> {
+        let _ = event;
+        None
+    }
+
     /// Whether an event that nobody decided (a raw append) may follow; asked before it is stored.
     ///
     /// # Errors

@@ -10,29 +10,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use tokio::task::AbortHandle;
 
 use crate::{
-    aggregate::{DecisionContext, FieldError},
     answer::{Answer, probe, recall},
-    catalog::{DecidedEvent, Decline, Instance, Model},
-    command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, RawAppend},
-    envelope::{EventBody, Metadata, NewEvent, Snapshot, StreamHead},
+    envelope::{NewEvent, StreamHead},
     error::CommandError,
-    id::{AggregateId, AggregateType, EventId},
+    id::AggregateId,
     journal::{Member, Progress},
     ports::StoreError,
     recovery::{Recovered, RecoveryError},
     registry::WriteSide,
-    version::{Position, Sequence},
+    speculative::Speculative,
     work::Work,
 };
-
-/// Streams of these types are written by the runtime only.
-const RESERVED_TYPES: [&str; 1] = ["saga"];
 
 /// What an aggregate's actor is told. Embedders send [`Self::Do`] with work from
 /// [`Runtime::prepare`](crate::runtime::Runtime::prepare).
@@ -87,13 +80,10 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct AggregateState {
     write_side: Arc<WriteSide>,
-    aggregate_id: AggregateId,
     phase: Phase,
     generation: u64,
     ticket: u64,
-    /// Speculative: durable state and everything in flight.
-    stream: Option<(Arc<dyn Model>, Box<dyn Instance>)>,
-    head: StreamHead,
+    state: Speculative,
     pending: VecDeque<(u64, Arc<Work>)>,
     held: VecDeque<Arc<Work>>,
     progress: Arc<Progress>,
@@ -111,12 +101,10 @@ impl Actor for AggregateActor {
     ) -> Result<AggregateState, ActorProcessingErr> {
         let mut state = AggregateState {
             write_side: arguments.write_side,
-            aggregate_id: arguments.aggregate_id,
             phase: Phase::Vacant,
             generation: 1,
             ticket: 0,
-            stream: None,
-            head: StreamHead::EMPTY,
+            state: Speculative::new(arguments.aggregate_id),
             pending: VecDeque::new(),
             held: VecDeque::new(),
             progress: Arc::default(),
@@ -166,7 +154,7 @@ impl Actor for AggregateActor {
         if let Phase::Loading(load) = &state.phase {
             load.abort();
         }
-        state.write_side.registry.forget(&state.aggregate_id, myself.get_id());
+        state.write_side.registry.forget(&state.state.aggregate_id, myself.get_id());
         Ok(())
     }
 }
@@ -186,7 +174,7 @@ impl AggregateState {
         previous: Option<ActorRef<AggregateMessage>>,
         known: Vec<Arc<Work>>,
     ) {
-        let (write_side, id, myself) = (self.write_side.clone(), self.aggregate_id.clone(), myself.clone());
+        let (write_side, id, myself) = (self.write_side.clone(), self.state.aggregate_id.clone(), myself.clone());
         let pause = backoff(self.held.iter().map(|work| work.losses()).max().unwrap_or(0));
         let task = self.write_side.tasks.spawn(async move {
             if let Some(previous) = previous {
@@ -227,14 +215,10 @@ impl AggregateState {
     ) -> Result<(), ActorProcessingErr> {
         match result {
             Ok(recovered) => {
-                if let Some(recovered) = recovered {
+                if let Some(recovered) = &recovered {
                     self.progress.raise_position(recovered.position);
-                    self.head = recovered.head;
-                    self.stream = Some((recovered.model, recovered.instance));
-                } else {
-                    self.head = StreamHead::EMPTY;
-                    self.stream = None;
                 }
+                self.state.restart(recovered);
                 self.phase = Phase::Ready;
                 // A panic on the way sends the actor back to loading; the rest then waits again.
                 while matches!(self.phase, Phase::Ready)
@@ -271,11 +255,11 @@ impl AggregateState {
             return;
         }
         if work.losses() > self.write_side.limits.conflict_losses_max {
-            work.answer(Err(CommandError::Conflict { aggregate_id: self.aggregate_id.clone() }));
+            work.answer(Err(CommandError::Conflict { aggregate_id: self.state.aggregate_id.clone() }));
             return;
         }
-        let predecessor = self.head;
-        let decision = catch_unwind(AssertUnwindSafe(|| self.decision(&work.request)));
+        let predecessor = self.state.head;
+        let decision = catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)));
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,
             Ok(Err(error @ CommandError::Internal { .. })) => {
@@ -286,7 +270,7 @@ impl AggregateState {
             Err(_) => {
                 let reason = format!("deciding {} panicked", work.request.action.name());
                 work.answer(Err(CommandError::Internal { reason }));
-                tracing::error!(aggregate.id = %self.aggregate_id, command.name = work.request.action.name(), "panic");
+                tracing::error!(aggregate.id = %self.state.aggregate_id, command.name = work.request.action.name(), "panic");
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
                 self.start_over(myself, &[]);
@@ -306,7 +290,7 @@ impl AggregateState {
     ) {
         self.ticket += 1;
         let probe = probe(&work.request, &answer);
-        let snapshot = self.snapshot(predecessor.sequence, &events);
+        let snapshot = self.state.snapshot(&self.write_side, predecessor.sequence, &events);
         self.pending.push_back((self.ticket, work.clone()));
         let member = Member {
             work,
@@ -314,7 +298,7 @@ impl AggregateState {
             progress: self.progress.clone(),
             generation: self.generation,
             ticket: self.ticket,
-            aggregate_id: self.aggregate_id.clone(),
+            aggregate_id: self.state.aggregate_id.clone(),
             predecessor,
             probe,
             events,
@@ -326,167 +310,6 @@ impl AggregateState {
             closed.0.work.answer(Err(CommandError::Draining));
         }
     }
-
-    /// A snapshot when these events cross a multiple of the frequency.
-    fn snapshot(&self, before: Sequence, events: &[NewEvent]) -> Option<Snapshot> {
-        let (model, instance) = self.stream.as_ref()?;
-        let aggregate_type = model.aggregate_type();
-        let frequency = (self.write_side.snapshot_frequency)(aggregate_type);
-        if events.is_empty() || frequency == 0 || before.0 / frequency == self.head.sequence.0 / frequency {
-            return None;
-        }
-        let state = instance.state().ok()?;
-        Some(Snapshot {
-            aggregate_id: self.aggregate_id.clone(),
-            aggregate_type: aggregate_type.clone(),
-            head: self.head,
-            state_version: model.state_version(),
-            state: state.into(),
-        })
-    }
-
-    /// The decision: what to answer, and the events to store, folded in already.
-    fn decision(&mut self, request: &CommandRequest) -> Result<(Answer, Vec<NewEvent>), CommandError> {
-        let model = self.model(request)?;
-        if !request.expected.is_met_by(self.head.sequence) {
-            return Err(CommandError::PreconditionFailed { current_version: self.head.sequence, replayed: false });
-        }
-        let metadata = Metadata {
-            command_id: request.command_id,
-            correlation_id: request.context.correlation_id.clone(),
-            causation_id: request.context.causation_id.clone(),
-            traceparent: request.context.traceparent.clone(),
-            actor: Some(request.principal.name.clone()),
-        };
-        let Some((_, instance)) = &mut self.stream else {
-            return Err(CommandError::Internal { reason: "the state is not loaded".to_owned() });
-        };
-        let decided = match &request.action {
-            Action::Command(command) => {
-                let context = DecisionContext {
-                    aggregate_id: &self.aggregate_id,
-                    command_id: request.command_id,
-                    now: self.write_side.clock.now(),
-                    metadata: &metadata,
-                };
-                let mut trial = request.dry_run.then(|| instance.duplicate());
-                let decided = trial.as_mut().unwrap_or(instance).decide(command, &context);
-                decided.map_err(|decline| declined(decline, command.name, &model, &self.write_side))?
-            }
-            Action::Append(append) => {
-                // On a copy: an append is admitted whole or not at all.
-                let mut trial = instance.duplicate();
-                let decided = admit(&mut *trial, append, &model, &self.write_side)?;
-                if !request.dry_run {
-                    *instance = trial;
-                }
-                decided
-            }
-            Action::Named { command_type, .. } => {
-                return Err(CommandError::Internal { reason: format!("{command_type} was not decoded") });
-            }
-        };
-        Ok(self.placed(request, &model, &metadata, decided))
-    }
-
-    /// Gives decided events their places, ids and digests, and the answer that goes with them.
-    fn placed(
-        &mut self,
-        request: &CommandRequest,
-        model: &Arc<dyn Model>,
-        metadata: &Metadata,
-        decided: Vec<DecidedEvent>,
-    ) -> (Answer, Vec<NewEvent>) {
-        let metadata = Bytes::from(serde_json::to_vec(metadata).unwrap_or_else(|_| b"{}".to_vec()));
-        let mut head = self.head;
-        let events: Vec<NewEvent> = (0_u32..)
-            .zip(decided)
-            .map(|(ordinal, event)| {
-                let chosen = match &request.action {
-                    Action::Append(append) => append.events.get(ordinal as usize).and_then(|event| event.event_id),
-                    Action::Command(_) | Action::Named { .. } => None,
-                };
-                let body = EventBody {
-                    event_id: chosen.unwrap_or_else(|| EventId::derived(request.command_id, ordinal)),
-                    event_type: event.event_type,
-                    schema_version: event.schema_version,
-                    data: event.data,
-                    metadata: metadata.clone(),
-                };
-                NewEvent::following(&mut head, &self.aggregate_id, model.aggregate_type(), body)
-            })
-            .collect();
-        let accepted = CommandAccepted {
-            command_id: request.command_id,
-            aggregate_type: model.aggregate_type().clone(),
-            aggregate_id: self.aggregate_id.clone(),
-            version: head.sequence,
-            position: Position::ZERO,
-            events: events
-                .iter()
-                .map(|event| AppendedEvent {
-                    event_id: event.event_id,
-                    event_type: event.event_type.clone(),
-                    sequence: event.sequence,
-                    position: Position::ZERO,
-                })
-                .collect(),
-            replayed: false,
-        };
-        if request.dry_run {
-            return (Answer::Tried(accepted), Vec::new());
-        }
-        self.head = head;
-        (Answer::Accepted(accepted), events)
-    }
-
-    /// The model of the stream; of the request while the stream has no events.
-    fn model(&mut self, request: &CommandRequest) -> Result<Arc<dyn Model>, CommandError> {
-        let requested = match &request.action {
-            Action::Command(command) => Some(command.aggregate_type.clone()),
-            Action::Append(append) => self.append_type(append)?,
-            Action::Named { .. } => None,
-        };
-        if self.head.sequence > Sequence::ZERO
-            && let Some((model, _)) = &self.stream
-        {
-            return match requested {
-                Some(requested) if requested != *model.aggregate_type() => Err(CommandError::TypeMismatch {
-                    aggregate_id: self.aggregate_id.clone(),
-                    actual: model.aggregate_type().clone(),
-                    requested,
-                }),
-                _ => Ok(model.clone()),
-            };
-        }
-        let Some(requested) = requested else {
-            return Err(CommandError::Invalid {
-                errors: vec![FieldError {
-                    pointer: "/aggregate_type".to_owned(),
-                    detail: "is needed for a new stream of events that no aggregate owns".to_owned(),
-                }],
-            });
-        };
-        let model = self.write_side.recovery.catalog.model(&requested);
-        self.stream = Some((model.clone(), model.empty()));
-        Ok(model)
-    }
-
-    /// The type a raw append asks for, by name or by its first event.
-    fn append_type(&self, append: &RawAppend) -> Result<Option<AggregateType>, CommandError> {
-        let catalog = &self.write_side.recovery.catalog;
-        let current = self.stream.as_ref().filter(|_| self.head.sequence > Sequence::ZERO);
-        let is_reserved = |kind: &AggregateType| RESERVED_TYPES.contains(&kind.as_str());
-        if append.aggregate_type.as_ref().is_some_and(is_reserved)
-            || current.is_some_and(|(model, _)| is_reserved(model.aggregate_type()))
-        {
-            return Err(CommandError::ReservedStream { aggregate_id: self.aggregate_id.clone() });
-        }
-        if append.aggregate_type.is_some() || current.is_some() {
-            return Ok(append.aggregate_type.clone());
-        }
-        Ok(append.events.first().and_then(|event| catalog.owner_of_event(event.event_type.as_str())).cloned())
-    }
 }
 
 /// The wait before the next attempt of commands that lost so often: none at first, then up to some milliseconds, at
@@ -494,49 +317,4 @@ impl AggregateState {
 fn backoff(losses: u32) -> Option<Duration> {
     let most = Duration::from_millis(1 << losses.checked_sub(1)?.min(4));
     Some(most.mul_f64(rand::rng().random_range(0.0..1.0)))
-}
-
-/// Admits raw events one after the other.
-fn admit(
-    instance: &mut dyn Instance,
-    append: &RawAppend,
-    model: &Arc<dyn Model>,
-    write_side: &WriteSide,
-) -> Result<Vec<DecidedEvent>, CommandError> {
-    let catalog = &write_side.recovery.catalog;
-    let mut decided = Vec::with_capacity(append.events.len());
-    for (index, event) in append.events.iter().enumerate() {
-        let owner = catalog.owner_of_event(event.event_type.as_str());
-        let is_theirs = owner.is_some_and(|owner| owner != model.aggregate_type());
-        let admitted = if is_theirs {
-            Err(Decline::UnknownEventType)
-        } else {
-            instance.admit(&event.event_type, &event.data, catalog.upcasters())
-        };
-        decided.push(admitted.map_err(|decline| {
-            match decline {
-                Decline::Invalid(errors) => CommandError::Invalid {
-                    errors: errors
-                        .into_iter()
-                        .map(|error| FieldError { pointer: format!("/{index}/data{}", error.pointer), ..error })
-                        .collect(),
-                },
-                other => declined(other, event.event_type.as_str(), model, write_side),
-            }
-        })?);
-    }
-    Ok(decided)
-}
-
-fn declined(decline: Decline, name: &str, model: &Arc<dyn Model>, write_side: &WriteSide) -> CommandError {
-    match decline {
-        Decline::Refused(refusal) => CommandError::Rejected { refusal, replayed: false },
-        Decline::Invalid(errors) => CommandError::Invalid { errors },
-        Decline::UnknownEventType => CommandError::UnknownEventType {
-            event_type: name.to_owned(),
-            aggregate_type: model.aggregate_type().to_string(),
-            nearest: write_side.recovery.catalog.nearest_event(name),
-        },
-        Decline::Fault(reason) => CommandError::Internal { reason },
-    }
 }

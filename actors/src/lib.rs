@@ -8,7 +8,8 @@
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
 //!   [`error`], [`limits`]
 //! - **Ports:** [`ports`] (event store, snapshot store, clock)
-//! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `answer`, `work`, `recovery`, `journal`
+//! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `work`, `answer`,
+//!   `recovery`, `journal`
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
 //! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
 //! - **In memory and in tests:** [`memory`], `testing`
@@ -38,6 +39,7 @@ pub mod command_bus;
 mod journal;
 mod recovery;
 mod registry;
+mod speculative;
 mod work;
 
 // Reading the log.

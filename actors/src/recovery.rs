@@ -89,7 +89,7 @@ impl Recovery {
         use_snapshot: bool,
     ) -> Result<Option<Recovered>, RecoveryError> {
         if use_snapshot && let Some(snapshot) = self.snapshots.latest(id, to).await? {
-            if let Some(recovered) = self.from_snapshot(id, to, &snapshot).await? {
+            if let Some(recovered) = self.onward_from(id, to, &snapshot).await? {
                 return Ok(Some(recovered));
             }
             // It did not fit: never meet it again. A failure here costs a replay next time, no more.
@@ -116,7 +116,7 @@ impl Recovery {
         }
     }
 
-    async fn from_snapshot(
+    async fn onward_from(
         &self,
         id: &AggregateId,
         to: Sequence,

@@ -1,217 +1,29 @@
 //! The runtime: puts the parts together, owns every task, and ends them in order.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, sync::OnceLock, time::Duration};
+mod builder;
 
-use ractor::{Actor, ActorCell, ActorRef};
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
-    time::Instant,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{sync::Arc, time::Duration};
+
+use ractor::{ActorCell, ActorRef};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+pub use builder::{RuntimeBuilder, StartError};
 
 use crate::{
     aggregate::Aggregate,
     aggregate_actor::AggregateMessage,
-    catalog::{Catalog, CatalogError},
-    command_bus::{Action, AllowAll, Authorizer, CommandBus, CommandRequest, CommandResult, Middleware},
-    envelope::Snapshot,
+    catalog::Catalog,
+    command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     error::CommandError,
     feed::Feed,
     history::History,
-    id::{AggregateId, AggregateType, IdError},
-    journal::Journal,
+    id::{AggregateId, IdError},
     limits::Limits,
-    observe::{Metrics, ObservedStore},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock},
-    pubsub::Publisher,
-    recovery::Recovery,
-    registry::{ParkedAggregate, Registry, SnapshotFrequency, WriteSide},
-    supervisor::Supervisor,
+    observe::Metrics,
+    registry::{ParkedAggregate, WriteSide},
     work::Work,
 };
-
-/// How a runtime is made.
-pub struct RuntimeBuilder {
-    store: Arc<dyn EventStore>,
-    snapshots: Arc<dyn SnapshotStore>,
-    catalog: Catalog,
-    limits: Limits,
-    clock: Arc<dyn Clock>,
-    metrics: Metrics,
-    authorizer: Arc<dyn Authorizer>,
-    middleware: Vec<Arc<dyn Middleware>>,
-    snapshot_frequency: SnapshotFrequency,
-}
-
-impl fmt::Debug for RuntimeBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeBuilder").field("catalog", &self.catalog).finish_non_exhaustive()
-    }
-}
-
-impl RuntimeBuilder {
-    /// Over a store of events and a store of snapshots, which may be one object.
-    #[must_use]
-    pub fn new(store: Arc<dyn EventStore>, snapshots: Arc<dyn SnapshotStore>) -> Self {
-        Self {
-            store,
-            snapshots,
-            catalog: Catalog::default(),
-            limits: Limits::default(),
-            clock: Arc::new(SystemClock),
-            metrics: Metrics::default(),
-            authorizer: Arc::new(AllowAll),
-            middleware: Vec::new(),
-            snapshot_frequency: Arc::new(|_| 100),
-        }
-    }
-
-    /// Adds an aggregate.
-    ///
-    /// # Errors
-    /// [`CatalogError`] when a name is taken.
-    pub fn aggregate<A: Aggregate>(mut self) -> Result<Self, CatalogError> {
-        self.catalog.register::<A>()?;
-        Ok(self)
-    }
-
-    /// Takes a catalog made elsewhere.
-    #[must_use]
-    pub fn catalog(self, catalog: Catalog) -> Self {
-        Self { catalog, ..self }
-    }
-
-    /// Registers the function that lifts an event from an old schema version to a newer one.
-    #[must_use]
-    pub fn upcaster(
-        mut self,
-        event_type: &str,
-        from_version: u32,
-        to_version: u32,
-        function: impl Fn(serde_json::Value) -> Result<serde_json::Value, String> + Send + Sync + 'static,
-    ) -> Self {
-        self.catalog.upcasters_mut().register(event_type, from_version, to_version, function);
-        self
-    }
-
-    /// Sets the bounds.
-    #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
-    }
-
-    /// Sets the clock.
-    #[must_use]
-    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ..self }
-    }
-
-    /// Sets where measurements go.
-    #[must_use]
-    pub fn metrics(self, metrics: Metrics) -> Self {
-        Self { metrics, ..self }
-    }
-
-    /// Sets who may do what.
-    #[must_use]
-    pub fn authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
-        Self { authorizer, ..self }
-    }
-
-    /// Adds a link to the chain, after validation and before admission; several run in the order they were added.
-    #[must_use]
-    pub fn middleware(mut self, link: Arc<dyn Middleware>) -> Self {
-        self.middleware.push(link);
-        self
-    }
-
-    /// Sets the events between two snapshots, by aggregate type; 0 = no snapshots.
-    #[must_use]
-    pub fn snapshot_frequency(self, frequency: impl Fn(&AggregateType) -> u64 + Send + Sync + 'static) -> Self {
-        Self { snapshot_frequency: Arc::new(frequency), ..self }
-    }
-
-    /// Starts the runtime's tasks. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn start(self) -> Result<Runtime, StartError> {
-        self.catalog.check()?;
-        let types: Vec<_> = self.catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-        self.metrics.prepare(
-            types.iter().map(|(kind, _)| *kind),
-            types.iter().flat_map(|(_, commands)| commands.iter().copied()),
-        );
-        let store: Arc<dyn EventStore> = Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone() });
-        let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
-        let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
-        let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
-        let publisher = Publisher::new(self.metrics.clone());
-        let write_side = Arc::new(WriteSide {
-            registry: Registry::new(self.metrics.clone()),
-            recovery: Recovery {
-                store: store.clone(),
-                snapshots: self.snapshots.clone(),
-                catalog: Arc::new(self.catalog),
-                metrics: self.metrics.clone(),
-                page,
-            },
-            recoveries: Semaphore::new(self.limits.recoveries_max),
-            journal,
-            clock: self.clock,
-            limits: self.limits.clone(),
-            metrics: self.metrics.clone(),
-            snapshot_frequency: self.snapshot_frequency,
-            supervisor: OnceLock::new(),
-            tasks: TaskTracker::new(),
-        });
-        let (supervisor, _) = Supervisor::spawn(None, Supervisor, write_side.clone())
-            .await
-            .map_err(|error| StartError::Supervisor { reason: error.to_string() })?;
-        let _ = write_side.supervisor.set(supervisor.get_cell());
-        let journal = Journal {
-            store: store.clone(),
-            queue,
-            publisher: publisher.clone(),
-            snapshots: snapshot_queue,
-            limits: self.limits.clone(),
-            metrics: self.metrics.clone(),
-            closing: CancellationToken::new(),
-        };
-        let stop = CancellationToken::new();
-        let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
-        let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
-        Ok(Runtime {
-            feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
-            history: History { write_side: write_side.clone() },
-            tasks: std::sync::Mutex::new(Some(Tasks {
-                closing: journal.closing.clone(),
-                journal: tokio::spawn(journal.run()),
-                snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
-                sweeper,
-            })),
-            bus,
-            write_side,
-            supervisor: supervisor.get_cell(),
-            stop,
-        })
-    }
-}
-
-/// Why a runtime does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The aggregates do not fit together.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The root actor did not start.
-    #[error("the supervisor could not start: {reason}")]
-    Supervisor {
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A running write side: commands in, durable events out.
 #[derive(Debug)]
@@ -403,35 +215,3 @@ impl Runtime {
         was_drained
     }
 }
-
-/// Writes snapshots, one after the other, until the journal is gone.
-async fn save_snapshots(store: Arc<dyn SnapshotStore>, mut queue: mpsc::Receiver<Snapshot>, metrics: Metrics) {
-    while let Some(snapshot) = queue.recv().await {
-        let (id, sequence) = (snapshot.aggregate_id.clone(), snapshot.head.sequence);
-        match store.save(snapshot).await {
-            Ok(()) => metrics.snapshots_written.inc(),
-            Err(error) => tracing::warn!(%error, aggregate.id = %id, %sequence, "a snapshot could not be written"),
-        }
-    }
-}
-
-/// Passivates idle aggregates, and forgets old idempotency keys now and then.
-async fn sweep(write_side: Arc<WriteSide>, store: Arc<dyn EventStore>, stop: CancellationToken) {
-    let limits = &write_side.limits;
-    let pause = (limits.aggregate_idle / 4).clamp(Duration::from_millis(1), Duration::from_secs(5));
-    let mut keys_due = Instant::now() + Duration::from_secs(60);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        write_side.registry.passivate(limits);
-        if Instant::now() < keys_due {
-            continue;
-        }
-        keys_due = Instant::now() + Duration::from_secs(60);
-        let Ok(retention) = chrono::Duration::from_std(limits.key_retention) else { continue };
-        if let Err(error) = store.sweep_keys(write_side.clock.now() - retention, KEYS_PER_SWEEP).await {
-            tracing::warn!(%error, "old idempotency keys could not be removed");
-        }
-    }
-}
-
-/// Bounds one sweep's transaction.
-const KEYS_PER_SWEEP: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);

@@ -104,6 +104,13 @@ impl Aggregate for Account {
         }
     }
 
+    fn claimed_id(event: &AccountEvent) -> Option<(&'static str, &AggregateId)> {
+        match event {
+            AccountEvent::AccountCreated(created) => Some(("account_id", &created.account_id)),
+            _ => None,
+        }
+    }
+
     fn admits(&self, event: &AccountEvent) -> Result<(), AccountRejection> {
         event.check()?;
         match event {

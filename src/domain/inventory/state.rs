@@ -145,6 +145,13 @@ impl Aggregate for InventoryItem {
         }
     }
 
+    fn claimed_id(event: &InventoryEvent) -> Option<(&'static str, &AggregateId)> {
+        match event {
+            InventoryEvent::InventoryItemCreated(created) => Some(("product_id", &created.product_id)),
+            _ => None,
+        }
+    }
+
     fn admits(&self, event: &InventoryEvent) -> Result<(), InventoryRejection> {
         event.check()?;
         match event {

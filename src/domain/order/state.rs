@@ -177,6 +177,13 @@ impl Aggregate for Order {
         }
     }
 
+    fn claimed_id(event: &OrderEvent) -> Option<(&'static str, &AggregateId)> {
+        match event {
+            OrderEvent::OrderCreated(created) => Some(("order_id", &created.order_id)),
+            _ => None,
+        }
+    }
+
     fn admits(&self, event: &OrderEvent) -> Result<(), OrderRejection> {
         use OrderStatus::{Confirmed, Created, Paid, Shipped};
         event.check()?;

@@ -111,6 +111,13 @@ impl Aggregate for User {
         }
     }
 
+    fn claimed_id(event: &UserEvent) -> Option<(&'static str, &AggregateId)> {
+        match event {
+            UserEvent::UserRegistered(created) => Some(("user_id", &created.user_id)),
+            _ => None,
+        }
+    }
+
     fn admits(&self, event: &UserEvent) -> Result<(), UserRejection> {
         event.check()?;
         match event {
