@@ -35,13 +35,15 @@ pub enum CommandError {
         nearest: Vec<String>,
     },
     /// The event type is neither owned by the stream's aggregate nor free.
-    #[error("event type {event_type:?} cannot be appended to a stream of type {aggregate_type:?}")]
+    #[error("a stream of type {aggregate_type:?} does not take events of type {event_type:?}{}", owned_by(owner))]
     UnknownEventType {
         /// As sent.
         event_type: String,
         /// The stream's type, or the one asked for.
         aggregate_type: String,
-        /// Known names close to it, nearest first.
+        /// The aggregate type that owns the event type, if another one does.
+        owner: Option<String>,
+        /// Names close to it that the stream takes, nearest first.
         nearest: Vec<String>,
     },
     /// The stream is not at the version the caller demands.
@@ -170,4 +172,8 @@ impl From<StoreError> for CommandError {
             StoreError::Refused { .. } | StoreError::Corrupt { .. } => Self::Internal { reason: error.to_string() },
         }
     }
+}
+
+fn owned_by(owner: &Option<String>) -> String {
+    owner.as_ref().map(|owner| format!(": they belong to streams of type {owner:?}")).unwrap_or_default()
 }

@@ -266,7 +266,12 @@ mod tests {
                 (422, "unknown-command-type", false),
             ),
             (
-                CommandError::UnknownEventType { event_type: text(), aggregate_type: text(), nearest: Vec::new() },
+                CommandError::UnknownEventType {
+                    event_type: text(),
+                    aggregate_type: text(),
+                    owner: None,
+                    nearest: Vec::new(),
+                },
                 (422, "unknown-event-type", false),
             ),
             (
