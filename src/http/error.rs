@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use event_sourcing_actors::{FieldError, RecoveryError, codec::CodecError, error::CommandError, ports::StoreError};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::{
     http::{HeaderValue, StatusCode, header},
     reply::Response,
@@ -23,6 +24,23 @@ pub(super) struct Problem {
     errors: Vec<FieldError>,
     members: Map<String, Value>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+/// A problem as it is written: what people look for first comes first.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    trace_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
 }
 
 /// What every handler answers.
@@ -87,19 +105,17 @@ impl Problem {
 
     /// The response.
     pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
-        let mut document = Map::new();
-        document.insert("type".to_owned(), json!(format!("/problems/{}", self.code.name)));
-        document.insert("title".to_owned(), json!(self.code.title));
-        document.insert("status".to_owned(), json!(self.code.status.as_u16()));
-        document.insert("detail".to_owned(), json!(self.detail));
-        document.insert("instance".to_owned(), json!(instance));
-        document.insert("code".to_owned(), json!(self.code.name));
-        document.insert("trace_id".to_owned(), json!(ids.trace_id()));
-        if !self.errors.is_empty() {
-            document.insert("errors".to_owned(), json!(self.errors));
-        }
-        document.extend(self.members);
-        let mut response = Response::new(Value::Object(document).to_string().into());
+        let mut response = super::reply::json(&Document {
+            kind: format!("/problems/{}", self.code.name),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
+            detail: &self.detail,
+            instance,
+            code: self.code.name,
+            trace_id: ids.trace_id(),
+            errors: &self.errors,
+            members: &self.members,
+        });
         *response.status_mut() = self.code.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

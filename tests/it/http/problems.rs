@@ -87,6 +87,16 @@ async fn every_code_has_a_page() {
 }
 
 #[tokio::test]
+async fn a_problem_begins_with_what_people_look_for() {
+    let server = TestServer::start().await;
+    let reply = server.get("/api/v1/aggregates?limit=0").await;
+    let text = reply.text();
+    let members = ["type", "title", "status", "detail", "instance", "code", "trace_id", "errors", "pointer"];
+    let places: Vec<_> = members.iter().map(|name| text.find(&format!("\"{name}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{text}");
+}
+
+#[tokio::test]
 async fn wrong_parameters_are_named() {
     let server = TestServer::start().await;
     server.account("a", 10).await;
