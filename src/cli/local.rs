@@ -145,7 +145,7 @@ impl Local {
 }
 
 fn unknown(id: &AggregateId) -> Failure {
-    Failure::not_found(format!("there is no aggregate {id}"))
+    Failure::not_found(format!("there is no aggregate {:?}: no event was ever recorded under this id", id.as_str()))
 }
 
 /// What a repeated change must be equal in.

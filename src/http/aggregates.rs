@@ -105,5 +105,8 @@ pub(super) fn raw_state(state: &StateAt) -> Result<&RawValue, Box<Problem>> {
 
 /// 404 for a stream without events.
 pub(super) fn unknown(id: &AggregateId) -> Box<Problem> {
-    Problem::new(error::UNKNOWN_AGGREGATE, format!("there is no aggregate {id}"))
+    Problem::new(
+        error::UNKNOWN_AGGREGATE,
+        format!("there is no aggregate {:?}: no event was ever recorded under this id", id.as_str()),
+    )
 }

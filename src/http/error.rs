@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use event_sourcing_actors::{FieldError, RecoveryError, codec::CodecError, error::CommandError, ports::StoreError};
+use event_sourcing_actors::{
+    FieldError, RecoveryError, Sequence, codec::CodecError, error::CommandError, ports::StoreError,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use warp::{
@@ -184,8 +186,8 @@ impl Problem {
 
     /// A version that is not the demanded one.
     pub fn precondition_failed(current_version: u64) -> Box<Self> {
-        let detail = format!("the aggregate is at version {current_version}");
-        Self::new(PRECONDITION_FAILED, detail).with("current_version", current_version)
+        let error = CommandError::PreconditionFailed { current_version: Sequence(current_version), replayed: false };
+        Self::new(PRECONDITION_FAILED, error.to_string()).with("current_version", current_version)
     }
 
     /// A read that failed.
@@ -257,7 +259,7 @@ pub(super) fn hinted(sentence: String, nearest: &[String]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use event_sourcing_actors::{AggregateId, AggregateType, CommandId, EventId, Refusal, Sequence};
+    use event_sourcing_actors::{AggregateId, AggregateType, CommandId, EventId, Refusal};
     use uuid::Uuid;
 
     use super::*;
