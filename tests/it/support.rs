@@ -4,6 +4,7 @@
 
 pub mod batches;
 pub mod postgres;
+pub mod replicas;
 
 use std::{future::Future, time::Duration};
 
