@@ -3,8 +3,10 @@
 //! Appends go over one session of their own ([`journal`]), everything else over a pool. The session's settings matter for
 //! durability, so it must not go through a pooler in transaction mode.
 
+mod call;
 mod error;
 mod events;
+mod heads;
 mod journal;
 mod snapshots;
 
