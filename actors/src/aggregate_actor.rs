@@ -19,8 +19,9 @@ use crate::{
     envelope::{NewEvent, StreamHead},
     error::CommandError,
     id::AggregateId,
-    journal::{Member, Progress},
+    journal::Member,
     ports::StoreError,
+    progress::Progress,
     recovery::{Recovered, RecoveryError},
     registry::WriteSide,
     speculative::Speculative,
@@ -84,7 +85,6 @@ pub(crate) struct AggregateState {
     generation: u64,
     ticket: u64,
     state: Speculative,
-    pending: VecDeque<(u64, Arc<Work>)>,
     held: VecDeque<Arc<Work>>,
     progress: Arc<Progress>,
 }
@@ -105,7 +105,6 @@ impl Actor for AggregateActor {
             generation: 1,
             ticket: 0,
             state: Speculative::new(arguments.aggregate_id),
-            pending: VecDeque::new(),
             held: VecDeque::new(),
             progress: Arc::default(),
         };
@@ -119,10 +118,13 @@ impl Actor for AggregateActor {
         message: AggregateMessage,
         state: &mut AggregateState,
     ) -> Result<(), ActorProcessingErr> {
-        state.forget_settled();
         match message {
             AggregateMessage::Do(work) => match state.phase {
-                Phase::Ready => state.decide(&myself, work).await,
+                Phase::Ready => {
+                    if let Some(member) = state.decide(&myself, work) {
+                        state.submit(member).await;
+                    }
+                }
                 Phase::Loading(_) => state.held.push_back(work),
                 Phase::Vacant => {
                     state.held.push_back(work);
@@ -137,7 +139,7 @@ impl Actor for AggregateActor {
             AggregateMessage::Loaded(loaded) => return state.loaded(&myself, loaded.0).await,
             AggregateMessage::Idle => {
                 let is_loading = matches!(state.phase, Phase::Loading(_));
-                if state.pending.is_empty() && state.held.is_empty() && !is_loading {
+                if state.progress.is_settled() && state.held.is_empty() && !is_loading {
                     // Queued commands are still served; later ones go to the next incarnation.
                     let _ = myself.drain();
                 }
@@ -160,13 +162,6 @@ impl Actor for AggregateActor {
 }
 
 impl AggregateState {
-    fn forget_settled(&mut self) {
-        let settled = self.progress.settled();
-        while self.pending.front().is_some_and(|(ticket, _)| *ticket <= settled) {
-            self.pending.pop_front();
-        }
-    }
-
     /// Loads the state in a task of its own, after the previous incarnation's end and after answering known commands.
     fn load(
         &mut self,
@@ -196,7 +191,7 @@ impl AggregateState {
     fn start_over(&mut self, myself: &ActorRef<AggregateMessage>, known: &[u64]) {
         self.generation += 1;
         let (mut answered, mut again) = (Vec::new(), VecDeque::new());
-        for (ticket, work) in self.pending.drain(..) {
+        for (ticket, work) in self.progress.take() {
             if known.contains(&ticket) {
                 answered.push(work);
             } else {
@@ -224,7 +219,9 @@ impl AggregateState {
                 while matches!(self.phase, Phase::Ready)
                     && let Some(work) = self.held.pop_front()
                 {
-                    self.decide(myself, work).await;
+                    if let Some(member) = self.decide(myself, work) {
+                        self.submit(member).await;
+                    }
                 }
                 Ok(())
             }
@@ -249,14 +246,15 @@ impl AggregateState {
         }
     }
 
-    /// Decides one command on the speculative state and submits the outcome.
-    async fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) {
+    /// Decides one command on the speculative state; the outcome is to be submitted. Boxed, so that the future of an
+    /// idle actor is small.
+    fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) -> Option<Box<Member>> {
         if !work.submit() {
-            return;
+            return None;
         }
         if work.losses() > self.write_side.limits.conflict_losses_max {
             work.answer(Err(CommandError::Conflict { aggregate_id: self.state.aggregate_id.clone() }));
-            return;
+            return None;
         }
         let predecessor = self.state.head;
         let decision = catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)));
@@ -264,7 +262,7 @@ impl AggregateState {
             Ok(Ok(decided)) => decided,
             Ok(Err(error @ CommandError::Internal { .. })) => {
                 work.answer(Err(error));
-                return;
+                return None;
             }
             Ok(Err(error)) => (Answer::Refused(error), Vec::new()),
             Err(_) => {
@@ -274,25 +272,32 @@ impl AggregateState {
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
                 self.start_over(myself, &[]);
-                return;
+                return None;
             }
         };
-        self.submit(myself, work, predecessor, answer, events).await;
+        Some(self.member(myself, work, predecessor, answer, events))
     }
 
-    async fn submit(
+    /// Hands a decision to the journal. Waiting here is the back-pressure; the journal never waits for an actor.
+    async fn submit(&self, member: Box<Member>) {
+        if let Err(closed) = self.write_side.journal.send(member).await {
+            closed.0.work.answer(Err(CommandError::Draining));
+        }
+    }
+
+    fn member(
         &mut self,
         myself: &ActorRef<AggregateMessage>,
         work: Arc<Work>,
         predecessor: StreamHead,
         answer: Answer,
         events: Vec<NewEvent>,
-    ) {
+    ) -> Box<Member> {
         self.ticket += 1;
         let probe = probe(&work.request, &answer);
         let snapshot = self.state.snapshot(&self.write_side, predecessor.sequence, &events);
-        self.pending.push_back((self.ticket, work.clone()));
-        let member = Member {
+        self.progress.submitted(self.ticket, work.clone());
+        Box::new(Member {
             work,
             owner: myself.clone(),
             progress: self.progress.clone(),
@@ -304,11 +309,7 @@ impl AggregateState {
             events,
             answer,
             snapshot,
-        };
-        // Waiting here is the back-pressure; the journal never waits for an actor.
-        if let Err(closed) = self.write_side.journal.send(member).await {
-            closed.0.work.answer(Err(CommandError::Draining));
-        }
+        })
     }
 }
 

@@ -3,10 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,40 +20,11 @@ use crate::{
     limits::Limits,
     observe::Metrics,
     ports::{AppendBatch, AppendUnit, CommandProbe, Committed, EventStore, StoreError, StreamClaim, UnitOutcome},
+    progress::Progress,
     pubsub::Publisher,
     version::Position,
     work::Work,
 };
-
-/// What an aggregate and the journal share: how far the aggregate's submissions are settled.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Highest ticket of a settled member.
-    settled: AtomicU64,
-    /// Members of this generation and before are dead: the aggregate decides them again.
-    dead: AtomicU64,
-    /// Position of the stream's last durable event.
-    position: AtomicU64,
-}
-
-impl Progress {
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
-    }
-
-    pub fn raise_position(&self, position: Position) {
-        self.position.fetch_max(position.0, Ordering::AcqRel);
-    }
-
-    /// Declares a generation and all before it dead.
-    pub fn kill(&self, generation: u64) {
-        self.dead.fetch_max(generation, Ordering::AcqRel);
-    }
-
-    fn position(&self) -> Position {
-        Position(self.position.load(Ordering::Acquire))
-    }
-}
 
 /// One decided command on its way to the store.
 #[derive(Debug)]
@@ -79,7 +47,7 @@ pub(crate) struct Member {
 
 impl Member {
     fn is_dead(&self) -> bool {
-        self.generation <= self.progress.dead.load(Ordering::Acquire)
+        self.progress.is_dead(self.generation)
     }
 
     fn bytes(&self) -> usize {
@@ -93,7 +61,7 @@ type Unit = Vec<Member>;
 /// The journal task's state.
 pub(crate) struct Journal {
     pub store: Arc<dyn EventStore>,
-    pub queue: mpsc::Receiver<Member>,
+    pub queue: mpsc::Receiver<Box<Member>>,
     pub publisher: Publisher,
     pub snapshots: mpsc::Sender<Snapshot>,
     pub limits: Limits,
@@ -118,7 +86,7 @@ impl Journal {
                     }
                 };
                 let Some(first) = first else { return };
-                waiting.push_back(first);
+                waiting.push_back(*first);
             }
             self.gather(&mut waiting, was_busy).await;
             let units = self.next_batch(&mut waiting);
@@ -138,7 +106,7 @@ impl Journal {
             while waiting.len() < self.limits.batch_events_max
                 && let Ok(member) = self.queue.try_recv()
             {
-                waiting.push_back(member);
+                waiting.push_back(*member);
             }
             if !was_busy || waiting.len() >= self.limits.batch_events_max {
                 return;
@@ -305,7 +273,7 @@ impl Journal {
                     .with_label_values(&[member.events[0].aggregate_type.as_str()])
                     .inc_by(count);
             }
-            member.progress.settled.fetch_max(member.ticket, Ordering::AcqRel);
+            member.progress.settle(member.ticket);
             member.work.answer(member.answer.settled(next, member.progress.position()));
             next = next.plus(count);
             if let Some(snapshot) = member.snapshot {
