@@ -17,7 +17,8 @@ const SESSION: &str = "SELECT pg_backend_pid(), pg_is_in_recovery() OR current_s
      set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), \
      set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '10000', false), \
      set_config('statement_timeout', $1, false), set_config('lock_timeout', '0', false), \
-     set_config('plan_cache_mode', 'force_generic_plan', false), \
+     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false), \
+     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
      set_config('idle_in_transaction_session_timeout', '2s', false)";
 
 /// Some platforms refuse this one, so it goes alone.
