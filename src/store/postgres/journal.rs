@@ -40,6 +40,10 @@ pub(super) struct JournalLimits {
     pub head_wait: Duration,
 }
 
+fn unavailable(error: &Error) -> StoreError {
+    StoreError::Unavailable { reason: error.to_string() }
+}
+
 /// The one session, or none while it has to be made anew.
 pub(super) struct Journal {
     options: PgConnectOptions,
@@ -87,7 +91,8 @@ impl Journal {
         // Taken out: if this future is dropped half-way, so is the session, and nobody meets its transaction.
         let mut session = match std::mem::replace(&mut *slot, Slot::Empty) {
             Slot::Idle(session) => session,
-            Slot::Empty => self.session().await.map_err(store_error)?,
+            // Whatever keeps us from connecting, an earlier attempt with this batch may have been stored.
+            Slot::Empty => self.session().await.map_err(|error| unavailable(&error))?,
             Slot::Closed => {
                 *slot = Slot::Closed;
                 return Err(StoreError::Unavailable { reason: "the store is closed".to_owned() });
