@@ -3,10 +3,12 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use ractor::ActorRef;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -209,19 +211,17 @@ impl Journal {
     async fn try_append(&self, units: &[Unit]) -> Result<Vec<UnitOutcome>, StoreError> {
         let give_up = Instant::now() + self.limits.journal_retry;
         let mut pause = Duration::from_millis(20);
-        let batch = batch(units);
         self.metrics
             .batch_events
             .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
         loop {
-            let (store, batch) = (self.store.clone(), batch.clone());
-            // A task of its own: nothing that happens to the journal cuts a transaction in half.
-            let result = tokio::spawn(async move { store.append(batch).await }).await;
+            // Nobody drops this task half-way (shutdown lets go of it), and a panic of a driver is not the end of it.
+            let result = AssertUnwindSafe(self.store.append(batch(units))).catch_unwind().await;
             let error = match result {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(StoreError::Unavailable { reason })) => StoreError::Unavailable { reason },
                 Ok(Err(error)) => return Err(error),
-                Err(panic) => StoreError::Unavailable { reason: format!("the append panicked: {panic}") },
+                Err(_) => StoreError::Unavailable { reason: "the append panicked".to_owned() },
             };
             if Instant::now() + pause >= give_up {
                 return Err(error);

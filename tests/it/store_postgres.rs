@@ -317,6 +317,62 @@ async fn journal_session_is_set_up_for_durability() {
     }
 }
 
+/// Look-ups of the functions that append: statement, types and values of its parameters, the index it must use.
+const LOOK_UPS: [(&str, &str, &str, &str); 8] = [
+    (
+        "SELECT p.unit FROM unnest($1::int[], $2::uuid[]) p(unit, id) CROSS JOIN LATERAL (SELECT 1 FROM events e \
+          WHERE e.partition = 0 AND e.event_id = p.id LIMIT 1) x",
+        "(int[], uuid[])",
+        "NULL, NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT c.unit FROM unnest($1::int[], $2::text[]) c(unit, stream) LEFT JOIN LATERAL (SELECT e.sequence, e.chain \
+          FROM events e WHERE e.partition = 0 AND e.aggregate_id = c.stream ORDER BY e.sequence DESC LIMIT 1) x ON true",
+        "(int[], text[])",
+        "NULL, NULL",
+        "events_sequence",
+    ),
+    (
+        "SELECT k.unit FROM unnest($1::int[], $2::text[], $3::text[]) k(unit, principal, name) CROSS JOIN LATERAL ( \
+          SELECT 1 FROM idempotency i WHERE i.partition = 0 AND i.principal = k.principal AND i.key = k.name LIMIT 1) x",
+        "(int[], text[], text[])",
+        "NULL, NULL, NULL",
+        "idempotency_pkey",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id BETWEEN $1 AND $2)",
+        "(uuid, uuid)",
+        "NULL, NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id = $1)",
+        "(uuid)",
+        "NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT e.sequence, e.chain FROM events e WHERE e.partition = 0 AND e.aggregate_id = $1 \
+             ORDER BY e.sequence DESC LIMIT 1",
+        "(text)",
+        "NULL",
+        "events_sequence",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM idempotency i WHERE i.partition = 0 AND i.principal = $1 AND i.key = $2)",
+        "(text, text)",
+        "NULL, NULL",
+        "idempotency_pkey",
+    ),
+    (
+        "SELECT e.position FROM events e WHERE e.partition = 0 ORDER BY e.position DESC LIMIT 1",
+        "",
+        "",
+        "events_position",
+    ),
+];
+
 #[tokio::test]
 async fn look_ups_of_an_empty_database_go_by_index() {
     let database = database!();
@@ -330,61 +386,7 @@ async fn look_ups_of_an_empty_database_go_by_index() {
     let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                     SET plan_cache_mode = force_generic_plan; SET jit = off";
     sqlx::raw_sql(settings).execute(&mut session).await.unwrap();
-    let plans = [
-        (
-            "SELECT p.unit FROM unnest($1::int[], $2::uuid[]) p(unit, id) CROSS JOIN LATERAL (SELECT 1 FROM events e \
-          WHERE e.partition = 0 AND e.event_id = p.id LIMIT 1) x",
-            "(int[], uuid[])",
-            "NULL, NULL",
-            "events_event_id",
-        ),
-        (
-            "SELECT c.unit FROM unnest($1::int[], $2::text[]) c(unit, stream) LEFT JOIN LATERAL (SELECT e.sequence, e.chain \
-          FROM events e WHERE e.partition = 0 AND e.aggregate_id = c.stream ORDER BY e.sequence DESC LIMIT 1) x ON true",
-            "(int[], text[])",
-            "NULL, NULL",
-            "events_sequence",
-        ),
-        (
-            "SELECT k.unit FROM unnest($1::int[], $2::text[], $3::text[]) k(unit, principal, name) CROSS JOIN LATERAL ( \
-          SELECT 1 FROM idempotency i WHERE i.partition = 0 AND i.principal = k.principal AND i.key = k.name LIMIT 1) x",
-            "(int[], text[], text[])",
-            "NULL, NULL, NULL",
-            "idempotency_pkey",
-        ),
-        (
-            "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id BETWEEN $1 AND $2)",
-            "(uuid, uuid)",
-            "NULL, NULL",
-            "events_event_id",
-        ),
-        (
-            "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id = $1)",
-            "(uuid)",
-            "NULL",
-            "events_event_id",
-        ),
-        (
-            "SELECT e.sequence, e.chain FROM events e WHERE e.partition = 0 AND e.aggregate_id = $1 \
-             ORDER BY e.sequence DESC LIMIT 1",
-            "(text)",
-            "NULL",
-            "events_sequence",
-        ),
-        (
-            "SELECT 1 WHERE EXISTS (SELECT FROM idempotency i WHERE i.partition = 0 AND i.principal = $1 AND i.key = $2)",
-            "(text, text)",
-            "NULL, NULL",
-            "idempotency_pkey",
-        ),
-        (
-            "SELECT e.position FROM events e WHERE e.partition = 0 ORDER BY e.position DESC LIMIT 1",
-            "",
-            "",
-            "events_position",
-        ),
-    ];
-    for (number, (query, types, values, index)) in plans.into_iter().enumerate() {
+    for (number, (query, types, values, index)) in LOOK_UPS.into_iter().enumerate() {
         let prepare = format!("PREPARE look_up_{number} {types} AS {query}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut session).await.unwrap();
         let values = if values.is_empty() { String::new() } else { format!("({values})") };

@@ -32,10 +32,37 @@ const APPEND_ONE: &str = concat!(
 /// The batch in columns, as the function takes it; malformed units are left out.
 #[derive(Default)]
 struct Columns<'a> {
-    claims: (Vec<i32>, Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<i32>, Vec<bool>),
-    probes: (Vec<i32>, Vec<i32>, Vec<Uuid>),
-    keys: (Vec<i32>, Vec<i32>, Vec<&'a str>, Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a [u8]>),
+    claims: Claims<'a>,
+    probes: Probes,
+    keys: Keys<'a>,
     events: Events<'a>,
+}
+
+#[derive(Default)]
+struct Claims<'a> {
+    units: Vec<i32>,
+    streams: Vec<&'a str>,
+    sequences: Vec<i64>,
+    chains: Vec<&'a [u8]>,
+    losses: Vec<i32>,
+    trusted: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Probes {
+    units: Vec<i32>,
+    commands: Vec<i32>,
+    ids: Vec<Uuid>,
+}
+
+#[derive(Default)]
+struct Keys<'a> {
+    units: Vec<i32>,
+    commands: Vec<i32>,
+    principals: Vec<&'a str>,
+    names: Vec<&'a str>,
+    fingerprints: Vec<&'a [u8]>,
+    outcomes: Vec<&'a [u8]>,
 }
 
 #[derive(Default)]
@@ -64,26 +91,26 @@ impl<'a> Columns<'a> {
         for (number, unit) in batch.units.iter().enumerate().filter(|(number, _)| malformed[*number].is_none()) {
             let number = index(number);
             for claim in &unit.streams {
-                columns.claims.0.push(number);
-                columns.claims.1.push(claim.aggregate_id.as_str());
-                columns.claims.2.push(claim.head.sequence.as_i64());
-                columns.claims.3.push(&claim.head.chain.0);
-                columns.claims.4.push(i32::try_from(claim.losses).unwrap_or(i32::MAX));
-                columns.claims.5.push(heads.trusts(claim));
+                columns.claims.units.push(number);
+                columns.claims.streams.push(claim.aggregate_id.as_str());
+                columns.claims.sequences.push(claim.head.sequence.as_i64());
+                columns.claims.chains.push(&claim.head.chain.0);
+                columns.claims.losses.push(i32::try_from(claim.losses).unwrap_or(i32::MAX));
+                columns.claims.trusted.push(heads.trusts(claim));
             }
             for (command, probe) in unit.commands.iter().enumerate() {
                 for id in &probe.event_ids {
-                    columns.probes.0.push(number);
-                    columns.probes.1.push(index(command));
-                    columns.probes.2.push(id.0);
+                    columns.probes.units.push(number);
+                    columns.probes.commands.push(index(command));
+                    columns.probes.ids.push(id.0);
                 }
                 if let Some(record) = &probe.key {
-                    columns.keys.0.push(number);
-                    columns.keys.1.push(index(command));
-                    columns.keys.2.push(&record.principal);
-                    columns.keys.3.push(&record.key);
-                    columns.keys.4.push(&record.fingerprint);
-                    columns.keys.5.push(&record.outcome);
+                    columns.keys.units.push(number);
+                    columns.keys.commands.push(index(command));
+                    columns.keys.principals.push(&record.principal);
+                    columns.keys.names.push(&record.key);
+                    columns.keys.fingerprints.push(&record.fingerprint);
+                    columns.keys.outcomes.push(&record.outcome);
                 }
             }
             for event in &unit.events {
@@ -160,10 +187,22 @@ pub(super) async fn send(
     }
     let Columns { claims, probes, keys, events } = Columns::of(batch, malformed, heads);
     let query = sqlx::query(APPEND).bind(writer).bind(heads.left_at());
-    let query = query.bind(claims.0).bind(claims.1).bind(claims.2).bind(claims.3).bind(claims.4).bind(claims.5);
-    let (least, most) = (probes.2.iter().min().copied(), probes.2.iter().max().copied());
-    let query = query.bind(probes.0).bind(probes.1).bind(probes.2).bind(least).bind(most);
-    let query = query.bind(keys.0).bind(keys.1).bind(keys.2).bind(keys.3).bind(keys.4).bind(keys.5);
+    let query = query
+        .bind(claims.units)
+        .bind(claims.streams)
+        .bind(claims.sequences)
+        .bind(claims.chains)
+        .bind(claims.losses)
+        .bind(claims.trusted);
+    let (least, most) = (probes.ids.iter().min().copied(), probes.ids.iter().max().copied());
+    let query = query.bind(probes.units).bind(probes.commands).bind(probes.ids).bind(least).bind(most);
+    let query = query
+        .bind(keys.units)
+        .bind(keys.commands)
+        .bind(keys.principals)
+        .bind(keys.names)
+        .bind(keys.fingerprints)
+        .bind(keys.outcomes);
     let query = query.bind(events.units).bind(events.streams).bind(events.stream_types).bind(events.sequences);
     let query = query.bind(events.ids).bind(events.types).bind(events.schemas).bind(events.datas);
     let query = query.bind(events.metadatas).bind(events.checksums).bind(events.chains);

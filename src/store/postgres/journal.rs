@@ -17,7 +17,8 @@ const SESSION: &str = "SELECT pg_backend_pid(), pg_is_in_recovery() OR current_s
      set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), \
      set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '10000', false), \
      set_config('statement_timeout', $1, false), set_config('lock_timeout', '0', false), \
-     set_config('plan_cache_mode', 'force_generic_plan', false), \
+     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false), \
+     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
      set_config('idle_in_transaction_session_timeout', '2s', false)";
 
 /// Some platforms refuse this one, so it goes alone.
@@ -37,6 +38,10 @@ pub(super) struct JournalLimits {
     pub connect_timeout: Duration,
     pub append_timeout: Duration,
     pub head_wait: Duration,
+}
+
+fn unavailable(error: &Error) -> StoreError {
+    StoreError::Unavailable { reason: error.to_string() }
 }
 
 /// The one session, or none while it has to be made anew.
@@ -86,7 +91,8 @@ impl Journal {
         // Taken out: if this future is dropped half-way, so is the session, and nobody meets its transaction.
         let mut session = match std::mem::replace(&mut *slot, Slot::Empty) {
             Slot::Idle(session) => session,
-            Slot::Empty => self.session().await.map_err(store_error)?,
+            // Whatever keeps us from connecting, an earlier attempt with this batch may have been stored.
+            Slot::Empty => self.session().await.map_err(|error| unavailable(&error))?,
             Slot::Closed => {
                 *slot = Slot::Closed;
                 return Err(StoreError::Unavailable { reason: "the store is closed".to_owned() });
