@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
 mod faults;
+mod review;
 mod support;
 mod write_side;

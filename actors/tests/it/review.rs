@@ -1,0 +1,126 @@
+//! Claims that a review found untrue, each of which held only after a change.
+
+use std::{sync::Arc, time::Duration};
+
+use event_sourcing_actors::{
+    Aggregate, AggregateId, CommandData, DecisionContext, Limits, Position, Rejection, RuntimeBuilder, Sequence,
+    Snapshot,
+    command_bus::{CommandRequest, Idempotency},
+    commands,
+    envelope::EventFilter,
+    error::CommandError,
+    events,
+    memory::MemoryStore,
+    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, KeyRecord, SnapshotStore, StoreError},
+    testing::{
+        clock::ManualClock,
+        faults::{Fault, FaultStore},
+    },
+};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::support::{Nothing, Purse, Put, id, runtime, store, sum};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grow {
+    pub by: i64,
+}
+/// Panics unless it comes first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct First {}
+/// Leads to many events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Burst {
+    pub events: usize,
+}
+impl CommandData for Grow {}
+impl CommandData for First {}
+impl CommandData for Burst {}
+commands! { pub enum FragileCommand { Grow, First, Burst } }
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grown {
+    pub by: i64,
+}
+events! { pub enum FragileEvent { Grown = 1 } }
+
+#[derive(Debug, thiserror::Error)]
+pub enum Never {}
+impl Rejection for Never {
+    fn code(&self) -> &'static str {
+        "never"
+    }
+}
+
+/// Cannot be written when it is 13, nor read when it is 7.
+#[derive(Debug, Default, Clone)]
+pub struct Fragile {
+    size: i64,
+}
+
+impl Serialize for Fragile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.size, 13, "as told");
+        self.size.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fragile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let size = i64::deserialize(deserializer)?;
+        assert_ne!(size, 7, "as told");
+        Ok(Self { size })
+    }
+}
+
+impl Aggregate for Fragile {
+    const TYPE: &'static str = "fragile";
+    type Command = FragileCommand;
+    type Event = FragileEvent;
+    type Rejection = Never;
+
+    fn decide(&self, command: &FragileCommand, _: &DecisionContext<'_>) -> Result<Vec<FragileEvent>, Never> {
+        Ok(match command {
+            FragileCommand::Grow(Grow { by }) => vec![Grown { by: *by }.into()],
+            FragileCommand::First(_) => {
+                assert_eq!(self.size, 0, "as told");
+                vec![Grown { by: 1 }.into()]
+            }
+            FragileCommand::Burst(Burst { events }) => vec![Grown { by: 1 }.into(); *events],
+        })
+    }
+
+    fn apply(&mut self, event: &FragileEvent) {
+        let FragileEvent::Grown(Grown { by }) = event;
+        self.size += by;
+    }
+}
+
+fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
+    let limits =
+        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
+}
+
+fn keyed(mut request: CommandRequest, key: &str) -> CommandRequest {
+    request.idempotency = Some(Idempotency { key: key.into(), fingerprint: [1; 32] });
+    request
+}
+
+#[tokio::test]
+async fn a_malformed_command_costs_its_neighbours_nothing() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    let requests = (0..10).map(|turn| {
+        let key = if turn == 4 { "\0".to_owned() } else { format!("k{turn}") };
+        runtime.bus().send(keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), &key))
+    });
+    let answers = join_all(requests).await;
+    for (turn, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_ok(), turn != 4, "{turn}: {answer:?}");
+    }
+    assert_eq!(sum(&runtime, "p").await, 9);
+}
