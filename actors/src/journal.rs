@@ -207,6 +207,11 @@ impl Journal {
     async fn append(&self, units: Vec<Unit>) {
         let mut batches = vec![units];
         while let Some(mut units) = batches.pop() {
+            // What follows a refused command of its stream is decided again; to try it would count as a loss of its own.
+            units.retain(|unit| !unit.first().is_some_and(Member::is_dead));
+            if units.is_empty() {
+                continue;
+            }
             match self.try_append(&units).await {
                 Ok(outcomes) => self.settle(units, outcomes),
                 Err(StoreError::Unavailable { reason }) => {

@@ -124,3 +124,15 @@ async fn a_malformed_command_costs_its_neighbours_nothing() {
     }
     assert_eq!(sum(&runtime, "p").await, 9);
 }
+
+#[tokio::test]
+async fn commands_behind_refused_ones_lose_nothing_of_their_budget() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.always(Fault::RefusesWord("666"));
+    let amounts = (0..80).map(|turn| if turn % 2 == 0 { 666 } else { 1 });
+    let answers = join_all(amounts.map(|amount| runtime.execute::<Purse>("p", Put { amount }))).await;
+    for (turn, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_ok(), turn % 2 == 1, "{turn}: {answer:?}");
+    }
+}
