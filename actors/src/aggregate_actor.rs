@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use tokio::task::AbortHandle;
@@ -180,13 +181,18 @@ impl AggregateState {
             if let Some(previous) = previous {
                 let _ = previous.wait(Some(write_side.limits.command_deadline)).await;
             }
-            for work in known {
-                work.answer(recall(&*write_side.recovery.store, &work.request).await);
-            }
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            let result = write_side.load(&id).await;
+            let load = async {
+                for work in known {
+                    work.answer(recall(&*write_side.recovery.store, &work.request).await);
+                }
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                write_side.load(&id).await
+            };
+            // The actor waits for this message: domain or store may panic on the way, but it must come.
+            let result = AssertUnwindSafe(load).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(RecoveryError::LoadPanic { aggregate_id: id.clone() }));
             let _ = myself.send_message(AggregateMessage::Loaded(Box::new(LoadedState(result))));
         });
         self.phase = Phase::Loading(task.abort_handle());

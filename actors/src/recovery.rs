@@ -54,6 +54,12 @@ pub enum RecoveryError {
         /// The event.
         sequence: Sequence,
     },
+    /// The domain's or the store's code panicked outside any event.
+    #[error("loading {aggregate_id} panicked")]
+    LoadPanic {
+        /// The stream.
+        aggregate_id: AggregateId,
+    },
 }
 
 /// A stream's state at one of its events.
@@ -141,7 +147,8 @@ impl Recovery {
             ignore("schema");
             return Ok(None);
         }
-        let Ok(instance) = model.restore(&snapshot.state) else {
+        // The domain's code reads it, and may panic on what it did not write.
+        let Ok(Ok(instance)) = catch_unwind(AssertUnwindSafe(|| model.restore(&snapshot.state))) else {
             ignore("decode");
             return Ok(None);
         };

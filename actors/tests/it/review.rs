@@ -136,3 +136,41 @@ async fn commands_behind_refused_ones_lose_nothing_of_their_budget() {
         assert_eq!(answer.is_ok(), turn % 2 == 1, "{turn}: {answer:?}");
     }
 }
+
+/// Snapshots that cannot be looked for: an error, or a panic.
+#[derive(Debug)]
+struct BadSnapshots {
+    panics: bool,
+}
+
+impl SnapshotStore for BadSnapshots {
+    fn save(&self, _: Snapshot) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+    fn latest<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+        assert!(!self.panics, "as told");
+        async { Err(StoreError::Unavailable { reason: "as told".to_owned() }) }.boxed()
+    }
+    fn discard<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+/// The load's task died without a word, and the actor waited for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_while_loading_is_a_failure_and_no_silence() {
+    let runtime = fragile(store(), Arc::new(BadSnapshots { panics: true })).start().await.unwrap();
+    let failed = runtime.execute::<Fragile>("f", Grow { by: 1 }).await;
+    assert!(matches!(failed, Err(CommandError::Internal { .. })), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_reading_panics_is_ignored() {
+    let store = store();
+    let first = fragile(store.clone(), store.clone()).snapshot_frequency(|_| 1).start().await.unwrap();
+    first.execute::<Fragile>("f", Grow { by: 7 }).await.unwrap();
+    assert!(first.shutdown().await);
+    assert!(store.latest(&id("f"), Sequence(1)).await.unwrap().is_some());
+    let second = fragile(store.clone(), store).start().await.unwrap();
+    assert_eq!(second.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
+}
