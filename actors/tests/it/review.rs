@@ -174,3 +174,11 @@ async fn a_snapshot_whose_reading_panics_is_ignored() {
     let second = fragile(store.clone(), store).start().await.unwrap();
     assert_eq!(second.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_written_costs_nothing() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).snapshot_frequency(|_| 1).start().await.unwrap();
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 13 }).await.unwrap().version, Sequence(1));
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
+}
