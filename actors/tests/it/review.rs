@@ -182,3 +182,9 @@ async fn a_snapshot_that_cannot_be_written_costs_nothing() {
     assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 13 }).await.unwrap().version, Sequence(1));
     assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_snapshots_a_stream_is_replayed() {
+    let runtime = fragile(store(), Arc::new(BadSnapshots { panics: false })).start().await.unwrap();
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(1));
+}
