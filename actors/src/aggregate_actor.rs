@@ -265,20 +265,21 @@ impl AggregateState {
             return;
         }
         let predecessor = self.state.head;
-        let decision = catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)));
+        let decision = match work.fault() {
+            Some(fault) => Ok(Err(fault)),
+            None => catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request))),
+        };
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,
-            Ok(Err(error @ CommandError::Internal { .. })) => {
-                work.answer(Err(error));
-                return;
-            }
+            // Faults are confirmed like refusals: the command may be stored already, and is then answered from the log.
             Ok(Err(error)) => (Answer::Refused(error), Vec::new()),
             Err(_) => {
                 let reason = format!("deciding {} panicked", work.request.action.name());
-                work.answer(Err(CommandError::Internal { reason }));
+                work.note_fault(reason);
                 tracing::error!(aggregate.id = %self.state.aggregate_id, command.name = work.request.action.name(), "panic");
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
+                self.held.push_front(work);
                 self.start_over(myself, &[]);
                 return;
             }

@@ -188,3 +188,17 @@ async fn without_snapshots_a_stream_is_replayed() {
     let runtime = fragile(store(), Arc::new(BadSnapshots { panics: false })).start().await.unwrap();
     assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(1));
 }
+
+/// Known is answered from the log, never from a new decision: also where the new decision fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_command_is_recognised_though_its_repetition_panics() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = fragile(store.clone(), store.clone()).start().await.unwrap();
+    store.plan([Fault::LostAnswer]);
+    let request = runtime.request::<Fragile>("f", First {}).unwrap();
+    let unknown = runtime.bus().send(request.clone()).await;
+    assert_eq!(unknown, Err(CommandError::OutcomeUnknown { command_id: request.command_id }));
+    assert_eq!(runtime.bus().send(request).await.unwrap().version, Sequence(1));
+    let another = runtime.execute::<Fragile>("f", First {}).await;
+    assert!(matches!(another, Err(CommandError::Internal { .. })), "{another:?}");
+}
