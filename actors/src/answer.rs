@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aggregate::Refusal,
-    command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, CommandResult, RawEvent},
+    command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, CommandResult, Idempotency, RawEvent},
     envelope::RecordedEvent,
     error::CommandError,
     id::{AggregateId, AggregateType, CommandId, EventId},
@@ -119,14 +119,27 @@ pub(crate) async fn recall(store: &dyn EventStore, request: &CommandRequest) -> 
     }
 }
 
+/// The answer recorded under a key; `None` if there is none.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn recorded_under(
+    store: &dyn EventStore,
+    principal: &str,
+    idempotency: &Idempotency,
+) -> Result<Option<CommandResult>, StoreError> {
+    let Some(record) = store.find_key(principal, &idempotency.key).await? else { return Ok(None) };
+    if record.fingerprint != idempotency.fingerprint {
+        return Ok(Some(Err(CommandError::KeyReused)));
+    }
+    Ok(Some(from_record(store, &record).await))
+}
+
 async fn look_up(store: &dyn EventStore, request: &CommandRequest) -> CommandResult {
     if let Some(idempotency) = &request.idempotency
-        && let Some(record) = store.find_key(&request.principal.name, &idempotency.key).await?
+        && let Some(recorded) = recorded_under(store, &request.principal.name, idempotency).await?
     {
-        if record.fingerprint != idempotency.fingerprint {
-            return Err(CommandError::KeyReused);
-        }
-        return from_record(store, &record).await;
+        return recorded;
     }
     match &request.action {
         Action::Append(append) => raw_again(store, request, &append.events).await,

@@ -202,3 +202,23 @@ async fn a_stored_command_is_recognised_though_its_repetition_panics() {
     let another = runtime.execute::<Fragile>("f", First {}).await;
     assert!(matches!(another, Err(CommandError::Internal { .. })), "{another:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_recognised_though_the_repetition_panics_or_does_not_fit() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).aggregate::<Purse>().unwrap().start().await.unwrap();
+    let first = || keyed(runtime.request::<Fragile>("f", First {}).unwrap(), "k");
+    let accepted = runtime.bus().send(first()).await.unwrap();
+    let again = runtime.bus().send(first()).await.unwrap();
+    assert_eq!((again.command_id, again.replayed), (accepted.command_id, true));
+    // Accepted without events; then the stream becomes another type's.
+    let nothing = || keyed(runtime.request::<Purse>("g", Nothing {}).unwrap(), "n");
+    runtime.bus().send(nothing()).await.unwrap();
+    runtime.execute::<Fragile>("g", Grow { by: 1 }).await.unwrap();
+    assert!(runtime.bus().send(nothing()).await.unwrap().replayed);
+    let mut reused = nothing();
+    if let Some(idempotency) = &mut reused.idempotency {
+        idempotency.fingerprint = [2; 32];
+    }
+    assert_eq!(runtime.bus().send(reused).await, Err(CommandError::KeyReused));
+}
