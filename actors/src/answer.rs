@@ -156,9 +156,12 @@ async fn from_record(store: &dyn EventStore, record: &KeyRecord) -> CommandResul
             Err(CommandError::PreconditionFailed { current_version, replayed: true })
         }
         Recorded::Accepted { command_id, aggregate_type, aggregate_id, version, events } => {
-            let last = Sequence(version.0.max(1));
-            let first = Sequence((version.0 + 1).saturating_sub(events)).min(last);
-            let stored = read(store, &aggregate_id, first, last).await?;
+            // Without events the stream's last event of then is read, for its position; an empty stream has none.
+            let first = Sequence((version.0 + 1).saturating_sub(events)).min(version);
+            let stored = match version {
+                Sequence::ZERO => Vec::new(),
+                _ => read(store, &aggregate_id, first, version).await?,
+            };
             let position = stored.last().map_or(Position::ZERO, |event| event.position);
             let events = if events == 0 { Vec::new() } else { stored.iter().map(appended).collect() };
             Ok(CommandAccepted { command_id, aggregate_type, aggregate_id, version, position, events, replayed: true })

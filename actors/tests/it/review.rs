@@ -222,3 +222,13 @@ async fn a_key_is_recognised_though_the_repetition_panics_or_does_not_fit() {
     }
     assert_eq!(runtime.bus().send(reused).await, Err(CommandError::KeyReused));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_no_op_keeps_its_position() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    let nothing = || keyed(runtime.request::<Purse>("p", Nothing {}).unwrap(), "k");
+    let first = runtime.bus().send(nothing()).await.unwrap();
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    let again = runtime.bus().send(nothing()).await.unwrap();
+    assert_eq!((again.version, again.position), (first.version, first.position));
+}
