@@ -16,6 +16,9 @@ use crate::{
 
 use std::num::NonZeroU32;
 
+/// Events read at once.
+const PAGE_EVENTS: u32 = 1_000;
+
 /// The answer of a decision, to be given when the store has confirmed it.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -173,14 +176,22 @@ async fn command_again(store: &dyn EventStore, request: &CommandRequest) -> Comm
     let Some(first) = store.find_events(&[EventId::derived(request.command_id, 0)]).await?.into_iter().next() else {
         return Err(CommandError::Interrupted);
     };
-    let end = first.sequence.plus(999); // a command leads to fewer events than a page holds
-    let mut events = read(store, &first.aggregate_id, first.sequence, end).await?;
-    let mut ordinal = 0;
-    events.retain(|event| {
-        let is_ours = event.event_id == EventId::derived(request.command_id, ordinal);
-        ordinal += u32::from(is_ours);
-        is_ours
-    });
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    let mut next = first.sequence;
+    // A command's events follow each other; the first that is not one of them is the end.
+    for ordinal in (0_u32..).step_by(PAGE_EVENTS as usize) {
+        let end = next.plus(u64::from(PAGE_EVENTS) - 1);
+        let page = read(store, &first.aggregate_id, next, end).await?;
+        let is_ours =
+            |(event, ordinal): &(RecordedEvent, u32)| event.event_id == EventId::derived(request.command_id, *ordinal);
+        let ours = page.into_iter().zip(ordinal..).take_while(is_ours).map(|(event, _)| event);
+        let before = events.len();
+        events.extend(ours);
+        if events.len() - before < PAGE_EVENTS as usize {
+            break;
+        }
+        next = end.next();
+    }
     accepted(request.command_id, &events).ok_or(CommandError::Interrupted)
 }
 
@@ -244,14 +255,26 @@ fn accepted(command_id: CommandId, events: &[RecordedEvent]) -> Option<CommandAc
     })
 }
 
+/// Events of a stream, both ends inclusive, in as many pages as it takes.
 async fn read(
     store: &dyn EventStore,
     id: &AggregateId,
     from: Sequence,
     to: Sequence,
 ) -> Result<Vec<RecordedEvent>, StoreError> {
-    let range = StreamRange { from, to, direction: Direction::Forward, limit: NonZeroU32::MIN.saturating_add(999) };
-    store.read_stream(id, range).await
+    let limit = NonZeroU32::MIN.saturating_add(PAGE_EVENTS - 1);
+    let (mut events, mut next) = (Vec::new(), from);
+    while next <= to {
+        let range = StreamRange { from: next, to, direction: Direction::Forward, limit };
+        let page = store.read_stream(id, range).await?;
+        let is_end = page.len() < PAGE_EVENTS as usize;
+        next = next.plus(page.len() as u64);
+        events.extend(page);
+        if is_end {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 #[cfg(test)]

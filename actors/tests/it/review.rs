@@ -101,8 +101,7 @@ impl Aggregate for Fragile {
 }
 
 fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
-    let limits =
-        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    let limits = Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
     RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
 }
 
@@ -231,4 +230,19 @@ async fn a_recorded_no_op_keeps_its_position() {
     runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
     let again = runtime.bus().send(nothing()).await.unwrap();
     assert_eq!((again.version, again.position), (first.version, first.position));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_a_command_with_many_events_is_repeated_whole() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).start().await.unwrap();
+    let request = runtime.request::<Fragile>("f", Burst { events: 2_500 }).unwrap();
+    let first = runtime.bus().send(keyed(request.clone(), "k")).await.unwrap();
+    assert_eq!(first.position, Position(2_500));
+    runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap();
+    for request in [keyed(request.clone(), "k"), request] {
+        let again = runtime.bus().send(request).await.unwrap();
+        assert_eq!((again.version, again.position), (first.version, first.position));
+        assert_eq!(again.events, first.events);
+    }
 }
