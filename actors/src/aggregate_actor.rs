@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use tokio::task::AbortHandle;
@@ -175,13 +176,18 @@ impl AggregateState {
             if let Some(previous) = previous {
                 let _ = previous.wait(Some(write_side.limits.command_deadline)).await;
             }
-            for work in known {
-                work.answer(recall(&*write_side.recovery.store, &work.request).await);
-            }
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            let result = write_side.load(&id).await;
+            let load = async {
+                for work in known {
+                    work.answer(recall(&*write_side.recovery.store, &work.request).await);
+                }
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                write_side.load(&id).await
+            };
+            // The actor waits for this message: domain or store may panic on the way, but it must come.
+            let result = AssertUnwindSafe(load).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(RecoveryError::LoadPanic { aggregate_id: id.clone() }));
             let _ = myself.send_message(AggregateMessage::Loaded(Box::new(LoadedState(result))));
         });
         self.phase = Phase::Loading(task.abort_handle());
@@ -257,20 +263,21 @@ impl AggregateState {
             return None;
         }
         let predecessor = self.state.head;
-        let decision = catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)));
+        let decision = match work.fault() {
+            Some(fault) => Ok(Err(fault)),
+            None => catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request))),
+        };
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,
-            Ok(Err(error @ CommandError::Internal { .. })) => {
-                work.answer(Err(error));
-                return None;
-            }
+            // Faults are confirmed like refusals: the command may be stored already, and is then answered from the log.
             Ok(Err(error)) => (Answer::Refused(error), Vec::new()),
             Err(_) => {
                 let reason = format!("deciding {} panicked", work.request.action.name());
-                work.answer(Err(CommandError::Internal { reason }));
+                work.note_fault(reason);
                 tracing::error!(aggregate.id = %self.state.aggregate_id, command.name = work.request.action.name(), "panic");
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
+                self.held.push_front(work);
                 self.start_over(myself, &[]);
                 return None;
             }

@@ -177,13 +177,19 @@ impl Journal {
     async fn append(&self, units: Vec<Unit>) {
         let mut batches = vec![units];
         while let Some(mut units) = batches.pop() {
+            // What follows a refused command of its stream is decided again; to try it would count as a loss of its own.
+            units.retain(|unit| !unit.first().is_some_and(Member::is_dead));
+            if units.is_empty() {
+                continue;
+            }
             match self.try_append(&units).await {
                 Ok(outcomes) => self.settle(units, outcomes),
                 Err(StoreError::Unavailable { reason }) => {
                     tracing::error!(reason, "the outcome of a batch stays unknown");
                     for unit in units {
-                        fail_unit(unit, &[], |work| {
-                            work.answer(Err(CommandError::OutcomeUnknown { command_id: work.request.command_id }));
+                        fail_unit(unit, &[], |member| {
+                            let command_id = member.work.request.command_id;
+                            member.work.answer(Err(CommandError::OutcomeUnknown { command_id }));
                         });
                     }
                 }
@@ -199,9 +205,7 @@ impl Journal {
                         batches.extend([vec![rest], vec![unit]]);
                         continue;
                     }
-                    tracing::error!(%error, "the store refused a command");
-                    let reason = error.to_string();
-                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
+                    refuse_unit(unit, &error);
                 }
             }
         }
@@ -247,11 +251,7 @@ impl Journal {
                 }
                 // To wait for another's turn is not to lose: the turn is short, and the budget is for races.
                 UnitOutcome::Wait => fail_unit(unit, &[], |_| {}),
-                UnitOutcome::Failed(error) => {
-                    tracing::error!(%error, "the store refused a command");
-                    let reason = error.to_string();
-                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
-                }
+                UnitOutcome::Failed(error) => refuse_unit(unit, &error),
             }
         }
         if head > Position::ZERO {
@@ -287,27 +287,40 @@ impl Journal {
 
 /// What the store is asked for a batch of units.
 fn batch(units: &[Unit]) -> AppendBatch {
-    let units = units
-        .iter()
-        .map(|unit| AppendUnit {
-            streams: unit
-                .first()
-                .map(|first| StreamClaim {
-                    aggregate_id: first.aggregate_id.clone(),
-                    head: first.predecessor,
-                    losses: unit.iter().map(|member| member.work.losses()).max().unwrap_or(0),
-                })
-                .into_iter()
-                .collect(),
-            commands: unit.iter().map(|member| member.probe.clone()).collect(),
-            events: unit.iter().flat_map(|member| member.events.iter().cloned()).collect(),
-        })
-        .collect();
-    AppendBatch { units }
+    AppendBatch { units: units.iter().map(|unit| append_unit(unit)).collect() }
+}
+
+fn append_unit(members: &[Member]) -> AppendUnit {
+    let claim = members.first().map(|first| StreamClaim {
+        aggregate_id: first.aggregate_id.clone(),
+        head: first.predecessor,
+        losses: members.iter().map(|member| member.work.losses()).max().unwrap_or(0),
+    });
+    AppendUnit {
+        streams: claim.into_iter().collect(),
+        commands: members.iter().map(|member| member.probe.clone()).collect(),
+        events: members.iter().flat_map(|member| member.events.iter().cloned()).collect(),
+    }
+}
+
+/// Answers what the store refused. A malformed command answers for itself alone: its neighbours in the unit are decided
+/// again. If no command is, what is refused is the stream or the whole log, and it is refused to all.
+fn refuse_unit(unit: Unit, error: &StoreError) {
+    tracing::error!(%error, "the store refused a command");
+    let is_malformed = |member: &Member| {
+        let alone = AppendBatch { units: vec![append_unit(std::slice::from_ref(member))] };
+        alone.malformed().iter().any(Option::is_some)
+    };
+    let is_theirs = unit.len() > 1 && unit.iter().any(is_malformed);
+    fail_unit(unit, &[], |member| {
+        if !is_theirs || is_malformed(member) {
+            member.work.answer(Err(CommandError::Internal { reason: error.to_string() }));
+        }
+    });
 }
 
 /// Tells the aggregate that nothing of a unit was stored as decided. If its actor is gone, the callers send again.
-fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Work)) {
+fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Member)) {
     let Some(first) = unit.first() else { return };
     first.progress.kill(first.generation);
     let message = AggregateMessage::Failed {
@@ -316,7 +329,7 @@ fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Work)) {
     };
     let owner = first.owner.clone();
     for member in &unit {
-        answer(&member.work);
+        answer(member);
     }
     if owner.send_message(message).is_err() {
         for member in &unit {

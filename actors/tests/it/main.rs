@@ -4,5 +4,6 @@
 
 mod embedding;
 mod faults;
+mod review;
 mod support;
 mod write_side;
