@@ -157,6 +157,10 @@ impl AppBuilder {
     /// [`AppError`]; its sentence says what to change.
     pub fn check(&self) -> Result<(), AppError> {
         self.settings.validate()?;
+        #[cfg(feature = "postgres")]
+        if let crate::settings::Database::Postgres { url } = &self.settings.event_store.database_url {
+            crate::store::PostgresOptions::new(url.expose()).check()?;
+        }
         // `start` takes the error itself, which cannot be cloned.
         let Ok(catalog) = &self.catalog else { return Ok(()) };
         for name in self.settings.event_store.aggregates.keys() {

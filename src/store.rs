@@ -20,6 +20,17 @@ pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
+/// What went wrong, without the driver's lead and the line of the database's source code.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// Why a store could not be opened, told apart by what helps.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -20,6 +20,9 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Se
     const TYPE: &'static str;
     /// Shape of the serialised state; raising it makes older snapshots be ignored.
     const STATE_VERSION: u16 = 1;
+    /// The member that repeats the aggregate's own id where an event has it; a raw append must name the stream it goes
+    /// to, also in events that keep it as a member they do not know.
+    const ID_MEMBER: Option<&'static str> = None;
     /// Its commands; see [`commands!`](crate::commands).
     type Command: Command;
     /// Its events; see [`events!`](crate::events).
@@ -41,14 +44,6 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Se
 
     /// Folds one event in. Total: replay cannot be refused.
     fn apply(&mut self, event: &Self::Event);
-
-    /// The aggregate's own id where an event repeats it, with the member's name; a raw append must name the stream it
-    /// goes to. No event names it by default.
-    #[must_use]
-    fn claimed_id(event: &Self::Event) -> Option<(&'static str, &AggregateId)> {
-        let _ = event;
-        None
-    }
 
     /// Whether an event that nobody decided (a raw append) may follow; asked before it is stored.
     ///
@@ -124,6 +119,12 @@ pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
 pub trait Rejection: Display + Debug + Send + Sync + 'static {
     /// Stable code, such as `insufficient-funds`.
     fn code(&self) -> &'static str;
+
+    /// The member that is out of bounds, when the refusal is of an event's own content and not of the state it meets:
+    /// then a raw append is told so as wrong input is.
+    fn field(&self) -> Option<&FieldError> {
+        None
+    }
 
     /// Facts beside the sentence that `Display` gives.
     fn details(&self) -> Option<Value> {

@@ -168,10 +168,6 @@ impl Catalog {
             None => Arc::new(Generic(aggregate_type.clone())),
         }
     }
-
-    pub(crate) fn nearest_event(&self, name: &str) -> Vec<String> {
-        nearest(name, self.events.keys().copied())
-    }
 }
 
 /// Up to three known names that resemble one, nearest first.
@@ -183,5 +179,6 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<Stri
         .filter(|(likeness, _)| *likeness > 0.75)
         .collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    ranked.dedup_by(|a, b| a.1 == b.1);
     ranked.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }

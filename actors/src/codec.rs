@@ -82,7 +82,7 @@ pub fn decode_object<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let message = error.inner().to_string();
         // serde_json ends its sentences with the place in the text; the pointer says it better.
-        let detail = message.split(" at line ").next().unwrap_or(&message).to_owned();
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(sentence, _)| sentence);
         let mut pointer = String::new();
         for segment in error.path() {
             match segment {
@@ -91,13 +91,66 @@ pub fn decode_object<T: DeserializeOwned>(text: &str) -> Result<T, FieldError> {
                 Segment::Enum { .. } | Segment::Unknown => {}
             }
         }
-        // A missing member is reported at its parent: name the member itself.
-        if let Some(member) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-            pointer += &format!("/{}", escaped(member));
-            return FieldError { pointer, detail: "is missing".to_owned() };
+        // A missing or repeated member is reported at its parent: name the member itself.
+        for (lead, detail) in [("missing field `", "is missing"), ("duplicate field `", "occurs more than once")] {
+            if let Some(member) = message.strip_prefix(lead).and_then(|rest| rest.strip_suffix('`')) {
+                pointer += &format!("/{}", escaped(member));
+                return FieldError { pointer, detail: detail.to_owned() };
+            }
         }
-        FieldError { pointer, detail }
+        FieldError { pointer, detail: plain(message) }
     })
+}
+
+/// What serde says, in the words of JSON instead of those of Rust.
+fn plain(message: &str) -> String {
+    if message == "number out of range" {
+        return "is a number out of range".to_owned();
+    }
+    let Some((fault, wanted)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    if fault.starts_with("unknown field `") {
+        let known = wanted.trim_start_matches("one of ").replace('`', "").replace(" or ", ", ");
+        return format!("is not a known member; known are {known}");
+    }
+    let is_integer = matches!(wanted, "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64");
+    if let Some(found) = fault.strip_prefix("invalid value: ") {
+        let wanted = if wanted == "i64" {
+            format!("a whole number from {} to {}", i64::MIN, i64::MAX)
+        } else {
+            wanted.to_owned()
+        };
+        return format!("must be {wanted}, not {}", named(found));
+    }
+    let Some(found) = fault.strip_prefix("invalid type: ") else { return message.to_owned() };
+    let wanted = match wanted {
+        // 1.0 and 1e2 are whole, but not as JSON libraries read them.
+        _ if is_integer && found.starts_with("floating point ") => "a whole number without fraction or exponent",
+        _ if is_integer => "a whole number",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "a JSON object",
+        other if other.starts_with("struct ") => "a JSON object",
+        other => other,
+    };
+    format!("must be {wanted}, not {}", named(found))
+}
+
+/// Characters of a wrong value that are repeated to its sender.
+const ECHO_CHARS_MAX: usize = 80;
+
+fn named(found: &str) -> String {
+    let found = match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "an object".to_owned(),
+        other => match other.strip_prefix("string ") {
+            Some(text) => format!("the text {text}"),
+            None => other.split('`').nth(1).unwrap_or(other).to_owned(),
+        },
+    };
+    match found.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &found[..end]),
+        None => found,
+    }
 }
 
 /// A member's name as a token of a JSON pointer (RFC 6901).
@@ -155,6 +208,30 @@ mod tests {
         assert_eq!(pointer_of(r#"{"items":[],"more":1}"#), "/more");
         assert_eq!(pointer_of("[[]]"), "");
         assert_eq!(pointer_of(r#"{"items":[{"quantity":9223372036854775808}]}"#), "/items/0/quantity");
+    }
+
+    #[test]
+    fn faults_are_told_in_the_words_of_json() {
+        let detail = |quantity: &str| {
+            decode_object::<Order>(&format!(r#"{{"items":[{{"quantity":{quantity}}}]}}"#)).unwrap_err().detail
+        };
+        assert_eq!(detail("\"5\""), "must be a whole number, not the text \"5\"");
+        assert_eq!(detail("1e2"), "must be a whole number without fraction or exponent, not 100.0");
+        assert_eq!(detail("null"), "must be a whole number, not null");
+        assert_eq!(detail("true"), "must be a whole number, not true");
+        assert_eq!(detail("[5]"), "must be a whole number, not a list");
+        assert_eq!(detail("1e400"), "is a number out of range");
+        let range = "must be a whole number from -9223372036854775808 to 9223372036854775807";
+        assert_eq!(detail("9223372036854775808"), format!("{range}, not 9223372036854775808"));
+        assert_eq!(detail("1,\"more\":2"), "is not a known member; known are quantity");
+        assert_eq!(detail("1,\"quantity\":2"), "occurs more than once");
+        assert_eq!(
+            detail("\"a at line 1, expected b\""),
+            "must be a whole number, not the text \"a at line 1, expected b\""
+        );
+        assert!(detail(&format!("{:?}", "long".repeat(100))).chars().count() < 150);
+        assert_eq!(decode_object::<Order>(r#"{"items":5}"#).unwrap_err().detail, "must be a list, not 5");
+        assert_eq!(decode_object::<Order>(r#"{"items":[5]}"#).unwrap_err().detail, "must be a JSON object, not 5");
     }
 
     #[test]

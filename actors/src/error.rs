@@ -35,17 +35,19 @@ pub enum CommandError {
         nearest: Vec<String>,
     },
     /// The event type is neither owned by the stream's aggregate nor free.
-    #[error("event type {event_type:?} cannot be appended to a stream of type {aggregate_type:?}")]
+    #[error("a stream of type {aggregate_type:?} does not take events of type {event_type:?}{}", owned_by(owner))]
     UnknownEventType {
         /// As sent.
         event_type: String,
         /// The stream's type, or the one asked for.
         aggregate_type: String,
-        /// Known names close to it, nearest first.
+        /// The aggregate type that owns the event type, if another one does.
+        owner: Option<String>,
+        /// Names close to it that the stream takes, nearest first.
         nearest: Vec<String>,
     },
     /// The stream is not at the version the caller demands.
-    #[error("the stream is at version {current_version}")]
+    #[error("the aggregate is at version {current_version}, not at the expected one: read it again and decide anew")]
     PreconditionFailed {
         /// Where it is.
         current_version: Sequence,
@@ -59,7 +61,7 @@ pub enum CommandError {
         aggregate_id: AggregateId,
     },
     /// The stream belongs to another aggregate type.
-    #[error("{aggregate_id} is of type {actual}, not {requested}")]
+    #[error("{:?} is of type {actual}, not {requested}: name another aggregate", .aggregate_id.as_str())]
     TypeMismatch {
         /// The stream.
         aggregate_id: AggregateId,
@@ -69,22 +71,22 @@ pub enum CommandError {
         requested: AggregateType,
     },
     /// The stream is written by the system only.
-    #[error("{aggregate_id} is written by the system only")]
+    #[error("streams of sagas are written by the system only: {:?} takes no events from outside", .aggregate_id.as_str())]
     ReservedStream {
         /// The stream.
         aggregate_id: AggregateId,
     },
     /// The event id is used by another event.
-    #[error("event id {event_id} belongs to another event")]
+    #[error("event id {event_id} is taken: repeat it only with the very same request, else take a new id")]
     EventIdReused {
         /// The id.
         event_id: EventId,
     },
     /// The key stands for another request.
-    #[error("the idempotency key was used for another request")]
+    #[error("the idempotency key was used for another request: take a new key for each new request")]
     KeyReused,
     /// A request with this key is still running.
-    #[error("a request with this idempotency key is still running")]
+    #[error("a request with this idempotency key is still running: send it again in a moment")]
     KeyInProgress,
     /// The caller is not known.
     #[error("authentication is required")]
@@ -170,4 +172,8 @@ impl From<StoreError> for CommandError {
             StoreError::Refused { .. } | StoreError::Corrupt { .. } => Self::Internal { reason: error.to_string() },
         }
     }
+}
+
+fn owned_by(owner: &Option<String>) -> String {
+    owner.as_ref().map(|owner| format!(": they belong to streams of type {owner:?}")).unwrap_or_default()
 }

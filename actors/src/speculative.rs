@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{
     aggregate::{DecisionContext, FieldError},
     answer::Answer,
-    catalog::{DecidedEvent, Decline, Instance, Model},
+    catalog::{DecidedEvent, Decline, Instance, Model, nearest},
     command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, RawAppend},
     envelope::{EventBody, Metadata, NewEvent, Snapshot, StreamHead},
     error::CommandError,
@@ -251,7 +251,8 @@ fn declined(decline: Decline, name: &str, model: &Arc<dyn Model>, write_side: &W
         Decline::UnknownEventType => CommandError::UnknownEventType {
             event_type: name.to_owned(),
             aggregate_type: model.aggregate_type().to_string(),
-            nearest: write_side.recovery.catalog.nearest_event(name),
+            owner: write_side.recovery.catalog.owner_of_event(name).map(ToString::to_string),
+            nearest: nearest(name, model.events().iter().map(|(known, _)| *known)),
         },
         Decline::Fault(reason) => CommandError::Internal { reason },
     }

@@ -30,7 +30,7 @@ pub(crate) struct Send {
     /// The command's members; `-` reads standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
-    /// The same command with the same key has its effect once
+    /// The same command with the same key has its effect once; a server's callers (--url) have keys of their own
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Refuse unless the aggregate is at this version; 0 = new

@@ -99,7 +99,9 @@ impl Failure {
         let said = if said.is_empty() { format!("the server answered {status}") } else { said.clone() };
         let name = problem.rejection.as_deref().unwrap_or(&problem.code);
         let failure = Self::new(exit, if name.is_empty() { said } else { format!("{said} ({name})") });
-        let lines = problem.errors.iter().map(|ProblemMember { pointer, detail }| format!("{pointer}: {detail}"));
+        // One fault is the sentence already.
+        let faults = if problem.errors.len() > 1 { problem.errors.as_slice() } else { &[] };
+        let lines = faults.iter().map(|ProblemMember { pointer, detail }| format!("{pointer}: {detail}"));
         lines.fold(failure, Failure::and)
     }
 }
@@ -206,6 +208,10 @@ impl From<CommandError> for Failure {
         match error {
             CommandError::Rejected { refusal, .. } => {
                 Self::new(exit, format!("{} ({})", refusal.message, refusal.code))
+            }
+            CommandError::Invalid { errors } if errors.len() == 1 => {
+                let said = errors.iter().map(|one| format!("{} {} (validation-failed)", one.pointer, one.detail));
+                Self::new(exit, said.collect::<String>())
             }
             CommandError::Invalid { errors } => {
                 errors.into_iter().fold(failure, |all, one| all.and(format!("{}: {}", one.pointer, one.detail)))

@@ -8,8 +8,9 @@ use std::{
 };
 
 use event_sourcing_actors::{
-    AggregateId, EventFilter, Expected, Position, Sequence,
+    AggregateId, EventFilter, Expected, FieldError, Position, Sequence,
     command_bus::{Action, CommandRequest, Idempotency, RawAppend, RawEvent},
+    error::CommandError,
     history::ReplayRequest,
     ports::{Direction, StreamRange},
 };
@@ -114,6 +115,7 @@ impl Local {
             .as_deref()
             .map(|key| Idempotency { key: Arc::from(key), fingerprint: fingerprint(&change) });
         let data: Arc<_> = change.data.into();
+        let is_event = matches!(change.what, What::Event(..));
         let (name, action) = match change.what {
             What::Command(command_type) => (command_type.clone(), Action::Named { command_type, data }),
             What::Event(event_type, aggregate_type) => {
@@ -125,7 +127,7 @@ impl Local {
         request.expected = change.expected;
         request.idempotency = idempotency;
         request.dry_run = change.dry_run;
-        let accepted = self.app.runtime().bus().send(request).await?;
+        let accepted = self.app.runtime().bus().send(request).await.map_err(|error| pointed(error, is_event))?;
         Ok(wire::Accepted::new(&name, &accepted, change.dry_run))
     }
 
@@ -145,7 +147,19 @@ impl Local {
 }
 
 fn unknown(id: &AggregateId) -> Failure {
-    Failure::not_found(format!("there is no aggregate {id}"))
+    Failure::not_found(format!("there is no aggregate {:?}: no event was ever recorded under this id", id.as_str()))
+}
+
+/// The bus's pointers as those of the HTTP API, so that a word says the same with and without `--url`.
+fn pointed(error: CommandError, is_event: bool) -> CommandError {
+    let CommandError::Invalid { errors } = error else { return error };
+    let pointer = |within: String| match within.strip_prefix("/0") {
+        Some(rest) if is_event => rest.to_owned(),
+        _ if is_event => within,
+        _ => format!("/data{within}"),
+    };
+    let errors = errors.into_iter().map(|error| FieldError { pointer: pointer(error.pointer), ..error });
+    CommandError::Invalid { errors: errors.collect() }
 }
 
 /// What a repeated change must be equal in.

@@ -2,7 +2,7 @@
 
 use event_sourcing_actors::{AggregateId, AggregateType, Sequence, history::StateAt, ports::StoreError};
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use warp::http::header;
 
 use super::{
@@ -11,6 +11,21 @@ use super::{
     reply,
     request::Call,
 };
+
+#[derive(Serialize)]
+struct Page<'a> {
+    items: Vec<Listed<'a>>,
+    next_cursor: Option<AggregateId>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    aggregate_id: &'a str,
+    aggregate_type: &'a str,
+    version: u64,
+    position: u64,
+    recorded_at: String,
+}
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -37,19 +52,14 @@ pub(super) async fn list(call: Call) -> Answer {
     let streams = call.runtime().feed().streams(kind.as_ref(), after.as_ref(), limit).await?;
     let is_full = streams.len() >= limit.get() as usize;
     let next_cursor = streams.last().filter(|_| is_full).map(|last| last.aggregate_id.clone());
-    let items: Vec<_> = streams
-        .iter()
-        .map(|stream| {
-            json!({
-                "aggregate_id": stream.aggregate_id,
-                "aggregate_type": stream.aggregate_type,
-                "version": stream.head.sequence,
-                "position": stream.position,
-                "recorded_at": reply::instant(stream.recorded_at),
-            })
-        })
-        .collect();
-    Ok(reply::json(&json!({ "items": items, "next_cursor": next_cursor })))
+    let items = streams.iter().map(|stream| Listed {
+        aggregate_id: stream.aggregate_id.as_str(),
+        aggregate_type: stream.aggregate_type.as_str(),
+        version: stream.head.sequence.0,
+        position: stream.position.0,
+        recorded_at: reply::instant(stream.recorded_at),
+    });
+    Ok(reply::json(&Page { items: items.collect(), next_cursor }))
 }
 
 /// The state of one aggregate.
@@ -95,5 +105,8 @@ pub(super) fn raw_state(state: &StateAt) -> Result<&RawValue, Box<Problem>> {
 
 /// 404 for a stream without events.
 pub(super) fn unknown(id: &AggregateId) -> Box<Problem> {
-    Problem::new(error::UNKNOWN_AGGREGATE, format!("there is no aggregate {id}"))
+    Problem::new(
+        error::UNKNOWN_AGGREGATE,
+        format!("there is no aggregate {:?}: no event was ever recorded under this id", id.as_str()),
+    )
 }

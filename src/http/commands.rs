@@ -56,6 +56,9 @@ pub(super) async fn append(mut call: Call) -> Answer {
         }
     } else {
         let event_type: String = envelope.required("event_type", "a text");
+        if envelope.raw("event_id").is_some() {
+            envelope.note("event_id", "goes into the elements of `events`; an event on its own takes no id");
+        }
         let data = envelope.raw("data").map_or_else(empty_object, ToOwned::to_owned);
         envelope.finish()?;
         events.push("", None, &event_type, data);

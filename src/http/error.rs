@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use event_sourcing_actors::{FieldError, RecoveryError, codec::CodecError, error::CommandError, ports::StoreError};
-use serde_json::{Map, Value, json};
+use event_sourcing_actors::{
+    FieldError, RecoveryError, Sequence, codec::CodecError, error::CommandError, ports::StoreError,
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::{
     http::{HeaderValue, StatusCode, header},
     reply::Response,
@@ -23,6 +26,23 @@ pub(super) struct Problem {
     errors: Vec<FieldError>,
     members: Map<String, Value>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+/// A problem as it is written: what people look for first comes first.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    trace_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
 }
 
 /// What every handler answers.
@@ -87,19 +107,17 @@ impl Problem {
 
     /// The response.
     pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
-        let mut document = Map::new();
-        document.insert("type".to_owned(), json!(format!("/problems/{}", self.code.name)));
-        document.insert("title".to_owned(), json!(self.code.title));
-        document.insert("status".to_owned(), json!(self.code.status.as_u16()));
-        document.insert("detail".to_owned(), json!(self.detail));
-        document.insert("instance".to_owned(), json!(instance));
-        document.insert("code".to_owned(), json!(self.code.name));
-        document.insert("trace_id".to_owned(), json!(ids.trace_id()));
-        if !self.errors.is_empty() {
-            document.insert("errors".to_owned(), json!(self.errors));
-        }
-        document.extend(self.members);
-        let mut response = Response::new(Value::Object(document).to_string().into());
+        let mut response = super::reply::json(&Document {
+            kind: format!("/problems/{}", self.code.name),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
+            detail: &self.detail,
+            instance,
+            code: self.code.name,
+            trace_id: ids.trace_id(),
+            errors: &self.errors,
+            members: &self.members,
+        });
         *response.status_mut() = self.code.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -168,8 +186,8 @@ impl Problem {
 
     /// A version that is not the demanded one.
     pub fn precondition_failed(current_version: u64) -> Box<Self> {
-        let detail = format!("the aggregate is at version {current_version}");
-        Self::new(PRECONDITION_FAILED, detail).with("current_version", current_version)
+        let error = CommandError::PreconditionFailed { current_version: Sequence(current_version), replayed: false };
+        Self::new(PRECONDITION_FAILED, error.to_string()).with("current_version", current_version)
     }
 
     /// A read that failed.
@@ -241,7 +259,7 @@ pub(super) fn hinted(sentence: String, nearest: &[String]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use event_sourcing_actors::{AggregateId, AggregateType, CommandId, EventId, Refusal, Sequence};
+    use event_sourcing_actors::{AggregateId, AggregateType, CommandId, EventId, Refusal};
     use uuid::Uuid;
 
     use super::*;
@@ -266,7 +284,12 @@ mod tests {
                 (422, "unknown-command-type", false),
             ),
             (
-                CommandError::UnknownEventType { event_type: text(), aggregate_type: text(), nearest: Vec::new() },
+                CommandError::UnknownEventType {
+                    event_type: text(),
+                    aggregate_type: text(),
+                    owner: None,
+                    nearest: Vec::new(),
+                },
                 (422, "unknown-event-type", false),
             ),
             (

@@ -9,6 +9,7 @@ use event_sourcing_actors::{
 use warp::http::{HeaderName, header};
 
 use super::{
+    aggregates::unknown,
     error::{self, Answer, Problem},
     live::{self, Source},
     negotiate::{Media, negotiate},
@@ -28,7 +29,7 @@ pub(super) async fn of_stream(call: Call) -> Answer {
     let id = call.aggregate_id()?;
     let after = call.last_event_id()?;
     let Some(summary) = call.runtime().feed().summary(&id).await? else {
-        return Err(Problem::new(error::UNKNOWN_AGGREGATE, format!("there is no aggregate {id}")));
+        return Err(unknown(&id));
     };
     let mut query = call.query();
     let from = query.place("from_sequence").unwrap_or(1).max(1);

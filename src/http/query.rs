@@ -135,7 +135,7 @@ impl Query {
         let mut all_near = Vec::new();
         for name in &unknown {
             let near = nearest(name, self.known.iter().copied());
-            self.note(name, hinted("is not a parameter of this route".to_owned(), &near));
+            self.note(name, unknown_parameter(&self.known, &near));
             all_near.extend(near);
         }
         if self.errors.is_empty() {
@@ -143,5 +143,14 @@ impl Query {
         }
         let problem = Problem::invalid(error::VALIDATION_FAILED, self.errors);
         Err(if unknown.is_empty() { problem } else { problem.with("nearest", all_near) })
+    }
+}
+
+/// What to do about a parameter that is not known: an event stream takes others than a page of the same route.
+fn unknown_parameter(known: &[&str], near: &[String]) -> String {
+    match (near, known) {
+        ([], []) => "is not a parameter here; there are none".to_owned(),
+        ([], known) => format!("is not a parameter here; known are {}", known.join(", ")),
+        (near, _) => hinted("is not a parameter here".to_owned(), near),
     }
 }

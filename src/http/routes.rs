@@ -139,7 +139,7 @@ async fn serve(
     }
     let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
     let answer = match (found, handler) {
-        (None, _) => Err(Problem::new(error::NOT_FOUND, "there is no such path")),
+        (None, _) => Err(Problem::new(error::NOT_FOUND, "there is no such path; GET / lists all paths")),
         (Some((route, _)), None) => without_handler(route, &method),
         (Some((_, parameters)), Some(handler)) => {
             let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
@@ -170,8 +170,9 @@ fn without_handler(route: &Route, method: &Method) -> Answer {
         response.headers_mut().insert(header::ALLOW, route.allow());
         return Ok(response);
     }
-    let detail = format!("{method} is not a method of this path");
-    Err(Problem::new(error::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, route.allow()))
+    let allow = route.allow();
+    let detail = format!("{method} is not a method of this path; it takes {}", allow.to_str().unwrap_or_default());
+    Err(Problem::new(error::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, allow))
 }
 
 fn panicked(route: &str) -> Box<Problem> {

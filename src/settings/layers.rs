@@ -176,7 +176,16 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, Se
     }
     match config::File::from_str(&text, FileFormat::Yaml).collect() {
         Ok(values) => Ok(Some(values)),
-        Err(error) => Err(SettingsError::Syntax { path, problem: error.to_string() }),
+        Err(error) => Err(SettingsError::Syntax { path, problem: plain(&error.to_string()) }),
+    }
+}
+
+/// What the parser says, without the names of its types.
+fn plain(problem: &str) -> String {
+    match problem.strip_prefix("String(").and_then(|rest| rest.split_once("): duplicated key in mapping")) {
+        Some((key, place)) => format!("{key} occurs twice{place}"),
+        None if problem.ends_with(", expected a map") => "it must hold sections, such as `commands:`".to_owned(),
+        None => problem.to_owned(),
     }
 }
 

@@ -270,8 +270,11 @@ fn single_aggregate_types_have_their_own_snapshot_frequency() {
 fn broken_files_are_refused_by_name() {
     let broken = |yaml: &str| refusal(&[("cqrs.yaml", yaml)], NO_VARIABLES);
     assert_says(&broken("commands: {"), &["cqrs.yaml is not valid", "line 2"]);
-    assert_says(&broken("log: {level: info}\nlog: {level: warn}"), &["cqrs.yaml is not valid", "log"]);
-    assert_says(&broken("- 1"), &["cqrs.yaml is not valid"]);
+    assert_says(
+        &broken("log: {level: info}\nlog: {level: warn}"),
+        &["cqrs.yaml is not valid: \"log\" occurs twice", "line 2"],
+    );
+    assert_says(&broken("- 1"), &["cqrs.yaml is not valid: it must hold sections, such as `commands:`"]);
     assert_says(&refusal(&[("cqrs.yml", "")], NO_VARIABLES), &["cqrs.yml is not read", "rename it to cqrs.yaml"]);
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("cqrs.yaml")).unwrap();

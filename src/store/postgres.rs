@@ -76,6 +76,14 @@ impl PostgresOptions {
         }
     }
 
+    /// Whether the URL can be read, without connecting.
+    ///
+    /// # Errors
+    /// [`OpenError::Configuration`] with how to write it.
+    pub fn check(&self) -> Result<(), OpenError> {
+        self.parsed().map(drop)
+    }
+
     fn parsed(&self) -> Result<PgConnectOptions, OpenError> {
         let failed = |reason: String| OpenError::Configuration {
             what: "in the URL".to_owned(),
@@ -86,7 +94,7 @@ impl PostgresOptions {
         if !["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme)) {
             return Err(failed("it does not begin with postgres://".to_owned()));
         }
-        let options = PgConnectOptions::from_str(&self.url).map_err(|error| failed(error.to_string()))?;
+        let options = PgConnectOptions::from_str(&self.url).map_err(|error| failed(super::words(&error)))?;
         Ok(options.application_name("event-sourcing-cqrs").disable_statement_logging())
     }
 }

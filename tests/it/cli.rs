@@ -132,7 +132,9 @@ fn store_and_server_answer_the_same() {
     both(5, &["command", "send", "DepositMoney", "acc-1", "--data", r#"{"amount":1}"#, "--expected-version", "1"]);
     both(5, &["events", "append", "acc-1", "Noted", "--aggregate-type", "note"]);
     both(1, &["command", "send", "WithdrawMoney", "acc-1", "--data", r#"{"amount":1000}"#]);
-    both(1, &["command", "send", "DepositMoney", "acc-1", "--data", r#"{"amount":0}"#]);
+    let (here, there) = both(1, &["command", "send", "DepositMoney", "acc-1", "--data", r#"{"amount":0}"#]);
+    assert_eq!(here.stderr, there.stderr);
+    assert_eq!(here.stderr, "error: /data/amount must be at least 1, not 0 (validation-failed)\n");
     both(1, &["command", "send", "DepositMony", "acc-1"]);
     assert_eq!(server.terminate().code(), Some(0));
 }
@@ -176,6 +178,7 @@ fn wrong_usage_and_settings_exit_with_2() {
         &["status", "--database-url", "mysql://host/db"],
         &["status", "--database-url", "memory:"],
         &["status", "--url", "https://host"],
+        &["config", "check", "--database-url", "postgres://host:99999/db"],
         &["config", "check", "--log-level", "loud"],
         &["serve", "--redis-url", "http://host"],
         &["serve", "--config-dir", "nowhere"],

@@ -1,13 +1,13 @@
 //! One face ([`Model`], [`Instance`]) for every aggregate type and for generic streams, so that one concrete actor
 //! serves them all.
 
-use std::{fmt::Debug, marker::PhantomData, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::{
-    aggregate::{Aggregate, Command, DecisionContext, DomainEvent, FieldError, Refusal, Violations},
+    aggregate::{Aggregate, Command, DecisionContext, DomainEvent, FieldError, Refusal, Rejection, Violations},
     codec::CodecError,
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
@@ -83,6 +83,17 @@ fn event_type(name: &str) -> Result<EventType, Decline> {
     EventType::new(name).map_err(|error| Decline::Fault(format!("event type {name:?} {error}")))
 }
 
+/// Refuses an event whose id member names another stream: readers of the log would count it there.
+fn names_own_stream(member: &str, id: &AggregateId, data: &RawValue) -> Result<(), Decline> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).unwrap_or_default();
+    let Some(claimed) = members.get(member) else { return Ok(()) };
+    if serde_json::from_str::<String>(claimed.get()).is_ok_and(|claimed| claimed == id.as_str()) {
+        return Ok(());
+    }
+    let detail = format!("must equal the aggregate_id {:?}", id.as_str());
+    Err(Decline::Invalid(vec![FieldError { pointer: format!("/{member}"), detail }]))
+}
+
 fn schema_version<E: DomainEvent>(name: &str) -> Option<u32> {
     E::KINDS.iter().find(|(kind, _)| *kind == name).map(|(_, version)| *version)
 }
@@ -126,13 +137,13 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
                 other => vec![FieldError { pointer: String::new(), detail: other.to_string() }],
             })
         })?;
-        if let Some((member, claimed)) = A::claimed_id(&event)
-            && claimed != id
-        {
-            let detail = format!("must equal the aggregate_id {:?}, not {:?}", id.as_str(), claimed.as_str());
-            return Err(Decline::Invalid(vec![FieldError { pointer: format!("/{member}"), detail }]));
+        if let Some(member) = A::ID_MEMBER {
+            names_own_stream(member, id, data)?;
         }
-        self.0.admits(&event).map_err(|rejection| Decline::Refused(rejection.into()))?;
+        self.0.admits(&event).map_err(|rejection| match rejection.field() {
+            Some(field) => Decline::Invalid(vec![field.clone()]),
+            None => Decline::Refused(rejection.into()),
+        })?;
         self.0.apply(&event);
         Ok(DecidedEvent { event_type: name.clone(), schema_version, data: bytes })
     }

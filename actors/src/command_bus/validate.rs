@@ -48,10 +48,10 @@ fn append_errors(append: &RawAppend, max: usize) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut note = |pointer: String, detail: String| errors.push(FieldError { pointer, detail });
     if append.events.is_empty() {
-        note(String::new(), "at least one event is needed".to_owned());
+        note(String::new(), "must hold at least one event".to_owned());
     }
     if append.events.len() > max {
-        note(String::new(), format!("at most {max} events at once, not {}", append.events.len()));
+        note(String::new(), format!("must hold at most {max} events, not {}", append.events.len()));
     }
     let mut seen = std::collections::HashSet::new();
     for (index, event) in append.events.iter().enumerate() {

@@ -228,7 +228,11 @@ async fn raw_appends_are_admitted_whole_or_not_at_all() {
     bus.send(append("g", Some("notes"), &[("Whatever", "[1.0]")])).await.unwrap();
     bus.send(append("g", None, &[("Whatever", "[9007199254740993]")])).await.unwrap();
     let foreign = bus.send(append("g", None, &[("Added", r#"{"amount":1}"#)])).await;
-    assert!(matches!(foreign, Err(CommandError::UnknownEventType { .. })), "{foreign:?}");
+    let Err(CommandError::UnknownEventType { owner, nearest, .. }) = foreign else { panic!("{foreign:?}") };
+    assert_eq!((owner.as_deref(), nearest.len()), (Some("purse"), 0), "a generic stream has no near names");
+    let misspelt = bus.send(append("p", None, &[("Aded", "{}")])).await;
+    let Err(CommandError::UnknownEventType { owner, nearest, .. }) = misspelt else { panic!("{misspelt:?}") };
+    assert_eq!((owner, nearest), (None, vec!["Added".to_owned()]));
     let reserved = bus.send(append("s", Some("saga"), &[("X", "{}")])).await;
     assert!(matches!(reserved, Err(CommandError::ReservedStream { .. })), "{reserved:?}");
     let mismatch = runtime.execute::<Purse>("g", Put { amount: 1 }).await;

@@ -61,6 +61,13 @@ impl Rejection for AccountRejection {
         }
     }
 
+    fn field(&self) -> Option<&FieldError> {
+        match self {
+            Self::InvalidEvent(error) => Some(error),
+            _ => None,
+        }
+    }
+
     fn details(&self) -> Option<Value> {
         match self {
             Self::AccountExists | Self::AccountNotFound | Self::AccountClosed => None,

@@ -53,6 +53,7 @@ impl Account {
 
 impl Aggregate for Account {
     const TYPE: &'static str = "account";
+    const ID_MEMBER: Option<&'static str> = Some("account_id");
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountRejection;
@@ -101,13 +102,6 @@ impl Aggregate for Account {
                 account.balance = account.balance.saturating_sub(withdrawn.amount);
             }
             AccountEvent::AccountClosed(_) => account.status = AccountStatus::Closed,
-        }
-    }
-
-    fn claimed_id(event: &AccountEvent) -> Option<(&'static str, &AggregateId)> {
-        match event {
-            AccountEvent::AccountCreated(created) => Some(("account_id", &created.account_id)),
-            _ => None,
         }
     }
 

@@ -66,6 +66,13 @@ impl Rejection for InventoryRejection {
         }
     }
 
+    fn field(&self) -> Option<&FieldError> {
+        match self {
+            Self::InvalidEvent(error) => Some(error),
+            _ => None,
+        }
+    }
+
     fn details(&self) -> Option<Value> {
         match self {
             Self::ItemExists | Self::ItemNotFound => None,

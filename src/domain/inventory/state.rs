@@ -82,6 +82,7 @@ impl InventoryItem {
 
 impl Aggregate for InventoryItem {
     const TYPE: &'static str = "inventory";
+    const ID_MEMBER: Option<&'static str> = Some("product_id");
     type Command = InventoryCommand;
     type Event = InventoryEvent;
     type Rejection = InventoryRejection;
@@ -142,13 +143,6 @@ impl Aggregate for InventoryItem {
                 item.on_hand = item.on_hand.saturating_sub(quantity);
             }
             InventoryEvent::StockAdjusted(adjusted) => item.on_hand = item.on_hand.saturating_add(adjusted.delta),
-        }
-    }
-
-    fn claimed_id(event: &InventoryEvent) -> Option<(&'static str, &AggregateId)> {
-        match event {
-            InventoryEvent::InventoryItemCreated(created) => Some(("product_id", &created.product_id)),
-            _ => None,
         }
     }
 

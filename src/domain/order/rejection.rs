@@ -80,6 +80,13 @@ impl Rejection for OrderRejection {
         }
     }
 
+    fn field(&self) -> Option<&FieldError> {
+        match self {
+            Self::InvalidEvent(error) => Some(error),
+            _ => None,
+        }
+    }
+
     fn details(&self) -> Option<Value> {
         match self {
             Self::OrderExists | Self::OrderNotFound | Self::OrderEmpty => None,

@@ -124,6 +124,7 @@ impl Order {
 
 impl Aggregate for Order {
     const TYPE: &'static str = "order";
+    const ID_MEMBER: Option<&'static str> = Some("order_id");
     type Command = OrderCommand;
     type Event = OrderEvent;
     type Rejection = OrderRejection;
@@ -174,13 +175,6 @@ impl Aggregate for Order {
             OrderEvent::OrderShipped(_) => order.status = OrderStatus::Shipped,
             OrderEvent::OrderDelivered(_) => order.status = OrderStatus::Delivered,
             OrderEvent::OrderCancelled(_) => order.status = OrderStatus::Cancelled,
-        }
-    }
-
-    fn claimed_id(event: &OrderEvent) -> Option<(&'static str, &AggregateId)> {
-        match event {
-            OrderEvent::OrderCreated(created) => Some(("order_id", &created.order_id)),
-            _ => None,
         }
     }
 

@@ -50,6 +50,13 @@ impl Rejection for UserRejection {
         }
     }
 
+    fn field(&self) -> Option<&FieldError> {
+        match self {
+            Self::InvalidEvent(error) => Some(error),
+            _ => None,
+        }
+    }
+
     fn details(&self) -> Option<Value> {
         match self {
             Self::UserExists | Self::UserNotFound | Self::UserDeactivated => None,

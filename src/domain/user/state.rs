@@ -58,6 +58,7 @@ impl User {
 
 impl Aggregate for User {
     const TYPE: &'static str = "user";
+    const ID_MEMBER: Option<&'static str> = Some("user_id");
     type Command = UserCommand;
     type Event = UserEvent;
     type Rejection = UserRejection;
@@ -108,13 +109,6 @@ impl Aggregate for User {
                 user.sessions.clear();
                 user.status = UserStatus::Deactivated;
             }
-        }
-    }
-
-    fn claimed_id(event: &UserEvent) -> Option<(&'static str, &AggregateId)> {
-        match event {
-            UserEvent::UserRegistered(created) => Some(("user_id", &created.user_id)),
-            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use event_sourcing_actors::ports::StoreError;
 use sqlx::Error;
 
-use super::super::OpenError;
+use super::super::{OpenError, words};
 
 /// SQLSTATE of a database error.
 fn sqlstate(error: &Error) -> Option<String> {
@@ -32,7 +32,7 @@ pub(super) fn store_error(error: Error) -> StoreError {
 
 /// An error of opening.
 pub(super) fn open_error(what: &str, error: &Error) -> OpenError {
-    let (what, reason) = (what.to_owned(), error.to_string());
+    let (what, reason) = (what.to_owned(), words(error));
     let advice = match (error, sqlstate(error).as_deref()) {
         (_, Some(code)) if code.starts_with("28") => "check user and password in the URL, and pg_hba.conf",
         (_, Some("3D000")) => "create the database, or name another in the URL",

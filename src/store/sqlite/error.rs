@@ -3,7 +3,7 @@
 use event_sourcing_actors::ports::StoreError;
 use sqlx::Error;
 
-use super::super::OpenError;
+use super::super::{OpenError, words};
 
 // Primary result codes, <https://www.sqlite.org/rescode.html>.
 const PERM: i32 = 3;
@@ -54,7 +54,7 @@ pub(super) fn store_error(error: Error) -> StoreError {
 
 /// An error of opening.
 pub(super) fn open_error(what: &str, error: &Error) -> OpenError {
-    let (what, reason) = (what.to_owned(), error.to_string());
+    let (what, reason) = (what.to_owned(), words(error));
     let advice = match (error, result_code(error)) {
         (_, Some(BUSY | LOCKED | NOMEM | INTERRUPT | IOERR | FULL | PROTOCOL | SCHEMA)) => {
             return OpenError::Unavailable { what, reason };

@@ -167,6 +167,13 @@ async fn raw_appends_go_all_or_nothing_through_the_aggregate() {
         (r#"{"data":{}}"#, 422, "validation-failed", "/events/1/event_type"),
         (r#"{"event_type":"MoneyDeposited","event_id":"no"}"#, 422, "validation-failed", "/events/1/event_id"),
         (r#"{"event_type":"OrderPaid","data":{}}"#, 422, "unknown-event-type", "/events/1/event_type"),
+        (
+            r#"{"event_type":"MoneyDeposited","data":{"amount":1,"account_id":"b"}}"#,
+            422,
+            "validation-failed",
+            "/events/1/data/account_id",
+        ),
+        (r#"{"event_type":"MoneyDeposited","data":{"amount":0}}"#, 422, "validation-failed", "/events/1/data/amount"),
         (r#"7"#, 422, "validation-failed", "/events/1"),
     ] {
         let reply = server.post("/api/v1/events", &batch(second)).await;
@@ -177,6 +184,8 @@ async fn raw_appends_go_all_or_nothing_through_the_aggregate() {
     let reply = server.post("/api/v1/events", &batch(overdrawn)).await;
     assert_eq!((reply.status, &reply.json()["rejection"]), (422, &json!("insufficient-funds")));
     assert_eq!(server.get("/api/v1/events/a").await.json()["version"], 1);
+    let own = r#"{"aggregate_id":"own","event_type":"AccountCreated","data":{"account_id":"own","owner":"o","initial_balance":1}}"#;
+    assert_eq!(server.post("/api/v1/events", own).await.status, 201);
 
     let id = "0192d3a0-0000-7000-8000-000000000001";
     let with_id = format!(r#"{{"event_type":"MoneyDeposited","data":{{"amount":2}},"event_id":"{id}"}}"#);

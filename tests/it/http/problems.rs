@@ -87,6 +87,16 @@ async fn every_code_has_a_page() {
 }
 
 #[tokio::test]
+async fn a_problem_begins_with_what_people_look_for() {
+    let server = TestServer::start().await;
+    let reply = server.get("/api/v1/aggregates?limit=0").await;
+    let text = reply.text();
+    let members = ["type", "title", "status", "detail", "instance", "code", "trace_id", "errors", "pointer"];
+    let places: Vec<_> = members.iter().map(|name| text.find(&format!("\"{name}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{text}");
+}
+
+#[tokio::test]
 async fn wrong_parameters_are_named() {
     let server = TestServer::start().await;
     server.account("a", 10).await;
@@ -100,6 +110,7 @@ async fn wrong_parameters_are_named() {
         ("/api/v1/events/a?direction=up", "/query/direction"),
         ("/api/v1/events/a?%zz=1", "/query"),
         ("/api/v1/aggregates?cursor=", "/query/cursor"),
+        ("/api/v1/events?direction=backward", "/query/direction"),
         ("/api/v1/aggregates/a?at_time=2024-01-01T00:00:00Z", "/query/at_time"),
     ] {
         let reply = server.get(path).await;
@@ -107,6 +118,8 @@ async fn wrong_parameters_are_named() {
         assert_eq!(reply.json()["errors"][0]["pointer"], pointer, "{path}");
     }
     assert_eq!(server.get("/api/v1/events?limt=5").await.json()["nearest"], json!(["limit"]));
+    let strange = server.get("/api/v1/aggregates?colour=1").await.json();
+    assert_eq!(strange["errors"][0]["detail"], "is not a parameter here; known are aggregate_type, cursor, limit");
     // The unknown stream is told before the wrong parameter.
     assert_problem(&server.get("/api/v1/events/unknown?limt=5").await, 404, "unknown-aggregate");
 }
@@ -155,6 +168,8 @@ async fn methods_are_told_by_allow() {
     let wrong = server.send("DELETE", "/api/v1/events", &[], b"").await;
     assert_problem(&wrong, 405, "method-not-allowed");
     assert_eq!(wrong.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    let detail = "DELETE is not a method of this path; it takes GET, POST, HEAD, OPTIONS";
+    assert_eq!(wrong.json()["detail"], detail);
     let options = server.send("OPTIONS", "/api/v1/commands", &[], b"").await;
     assert_eq!((options.status, options.header("allow")), (204, Some("POST, OPTIONS")));
     let head = server.send("HEAD", "/version", &[], b"").await;
