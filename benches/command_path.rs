@@ -1,6 +1,7 @@
 //! The whole command path in process, durable: 1, 16, 64 and 256 in flight over 1,000 and 10,000 aggregates and on one
 //! hot aggregate, against the group-commit ceiling (the same rows inserted raw, no actors) of the same run; and the
-//! memory of an idle live aggregate. `cargo bench --bench command_path`; `BENCH_SECONDS=1` for a quick look.
+//! memory of an idle live aggregate. `cargo bench --bench command_path`; `BENCH_SECONDS=1` for a quick look, `-- single`
+//! for a part.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark may panic")]
 
@@ -145,12 +146,24 @@ async fn memory() {
     second.shutdown().await;
 }
 
+/// Whether a part was asked for: `-- memory single path` names some, nothing means all.
+fn is_wanted(part: &str) -> bool {
+    let mut asked = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    asked.peek().is_none() || asked.any(|argument| argument == part)
+}
+
 #[tokio::main]
 async fn main() {
     println!("command_path: durable commands/s; baseline = the ceiling above it");
-    memory().await;
+    if is_wanted("memory") {
+        memory().await;
+    }
     for backend in backends().await {
-        single(&backend).await;
-        path(&backend).await;
+        if is_wanted("single") {
+            single(&backend).await;
+        }
+        if is_wanted("path") {
+            path(&backend).await;
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use tokio::task::AbortHandle;
@@ -19,8 +20,9 @@ use crate::{
     envelope::{NewEvent, StreamHead},
     error::CommandError,
     id::AggregateId,
-    journal::{Member, Progress},
+    journal::Member,
     ports::StoreError,
+    progress::Progress,
     recovery::{Recovered, RecoveryError},
     registry::WriteSide,
     speculative::Speculative,
@@ -84,7 +86,6 @@ pub(crate) struct AggregateState {
     generation: u64,
     ticket: u64,
     state: Speculative,
-    pending: VecDeque<(u64, Arc<Work>)>,
     held: VecDeque<Arc<Work>>,
     progress: Arc<Progress>,
 }
@@ -105,7 +106,6 @@ impl Actor for AggregateActor {
             generation: 1,
             ticket: 0,
             state: Speculative::new(arguments.aggregate_id),
-            pending: VecDeque::new(),
             held: VecDeque::new(),
             progress: Arc::default(),
         };
@@ -119,10 +119,13 @@ impl Actor for AggregateActor {
         message: AggregateMessage,
         state: &mut AggregateState,
     ) -> Result<(), ActorProcessingErr> {
-        state.forget_settled();
         match message {
             AggregateMessage::Do(work) => match state.phase {
-                Phase::Ready => state.decide(&myself, work).await,
+                Phase::Ready => {
+                    if let Some(member) = state.decide(&myself, work) {
+                        state.submit(member).await;
+                    }
+                }
                 Phase::Loading(_) => state.held.push_back(work),
                 Phase::Vacant => {
                     state.held.push_back(work);
@@ -137,7 +140,7 @@ impl Actor for AggregateActor {
             AggregateMessage::Loaded(loaded) => return state.loaded(&myself, loaded.0).await,
             AggregateMessage::Idle => {
                 let is_loading = matches!(state.phase, Phase::Loading(_));
-                if state.pending.is_empty() && state.held.is_empty() && !is_loading {
+                if state.progress.is_settled() && state.held.is_empty() && !is_loading {
                     // Queued commands are still served; later ones go to the next incarnation.
                     let _ = myself.drain();
                 }
@@ -160,13 +163,6 @@ impl Actor for AggregateActor {
 }
 
 impl AggregateState {
-    fn forget_settled(&mut self) {
-        let settled = self.progress.settled();
-        while self.pending.front().is_some_and(|(ticket, _)| *ticket <= settled) {
-            self.pending.pop_front();
-        }
-    }
-
     /// Loads the state in a task of its own, after the previous incarnation's end and after answering known commands.
     fn load(
         &mut self,
@@ -180,13 +176,18 @@ impl AggregateState {
             if let Some(previous) = previous {
                 let _ = previous.wait(Some(write_side.limits.command_deadline)).await;
             }
-            for work in known {
-                work.answer(recall(&*write_side.recovery.store, &work.request).await);
-            }
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            let result = write_side.load(&id).await;
+            let load = async {
+                for work in known {
+                    work.answer(recall(&*write_side.recovery.store, &work.request).await);
+                }
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                write_side.load(&id).await
+            };
+            // The actor waits for this message: domain or store may panic on the way, but it must come.
+            let result = AssertUnwindSafe(load).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(RecoveryError::LoadPanic { aggregate_id: id.clone() }));
             let _ = myself.send_message(AggregateMessage::Loaded(Box::new(LoadedState(result))));
         });
         self.phase = Phase::Loading(task.abort_handle());
@@ -196,7 +197,7 @@ impl AggregateState {
     fn start_over(&mut self, myself: &ActorRef<AggregateMessage>, known: &[u64]) {
         self.generation += 1;
         let (mut answered, mut again) = (Vec::new(), VecDeque::new());
-        for (ticket, work) in self.pending.drain(..) {
+        for (ticket, work) in self.progress.take() {
             if known.contains(&ticket) {
                 answered.push(work);
             } else {
@@ -224,7 +225,9 @@ impl AggregateState {
                 while matches!(self.phase, Phase::Ready)
                     && let Some(work) = self.held.pop_front()
                 {
-                    self.decide(myself, work).await;
+                    if let Some(member) = self.decide(myself, work) {
+                        self.submit(member).await;
+                    }
                 }
                 Ok(())
             }
@@ -249,50 +252,59 @@ impl AggregateState {
         }
     }
 
-    /// Decides one command on the speculative state and submits the outcome.
-    async fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) {
+    /// Decides one command on the speculative state; the outcome is to be submitted. Boxed, so that the future of an
+    /// idle actor is small.
+    fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) -> Option<Box<Member>> {
         if !work.submit() {
-            return;
+            return None;
         }
         if work.losses() > self.write_side.limits.conflict_losses_max {
             work.answer(Err(CommandError::Conflict { aggregate_id: self.state.aggregate_id.clone() }));
-            return;
+            return None;
         }
         let predecessor = self.state.head;
-        let decision = catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)));
+        let decision = match work.fault() {
+            Some(fault) => Ok(Err(fault)),
+            None => catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request))),
+        };
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,
-            Ok(Err(error @ CommandError::Internal { .. })) => {
-                work.answer(Err(error));
-                return;
-            }
+            // Faults are confirmed like refusals: the command may be stored already, and is then answered from the log.
             Ok(Err(error)) => (Answer::Refused(error), Vec::new()),
             Err(_) => {
                 let reason = format!("deciding {} panicked", work.request.action.name());
-                work.answer(Err(CommandError::Internal { reason }));
+                work.note_fault(reason);
                 tracing::error!(aggregate.id = %self.state.aggregate_id, command.name = work.request.action.name(), "panic");
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
+                self.held.push_front(work);
                 self.start_over(myself, &[]);
-                return;
+                return None;
             }
         };
-        self.submit(myself, work, predecessor, answer, events).await;
+        Some(self.member(myself, work, predecessor, answer, events))
     }
 
-    async fn submit(
+    /// Hands a decision to the journal. Waiting here is the back-pressure; the journal never waits for an actor.
+    async fn submit(&self, member: Box<Member>) {
+        if let Err(closed) = self.write_side.journal.send(member).await {
+            closed.0.work.answer(Err(CommandError::Draining));
+        }
+    }
+
+    fn member(
         &mut self,
         myself: &ActorRef<AggregateMessage>,
         work: Arc<Work>,
         predecessor: StreamHead,
         answer: Answer,
         events: Vec<NewEvent>,
-    ) {
+    ) -> Box<Member> {
         self.ticket += 1;
         let probe = probe(&work.request, &answer);
         let snapshot = self.state.snapshot(&self.write_side, predecessor.sequence, &events);
-        self.pending.push_back((self.ticket, work.clone()));
-        let member = Member {
+        self.progress.submitted(self.ticket, work.clone());
+        Box::new(Member {
             work,
             owner: myself.clone(),
             progress: self.progress.clone(),
@@ -304,11 +316,7 @@ impl AggregateState {
             events,
             answer,
             snapshot,
-        };
-        // Waiting here is the back-pressure; the journal never waits for an actor.
-        if let Err(closed) = self.write_side.journal.send(member).await {
-            closed.0.work.answer(Err(CommandError::Draining));
-        }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aggregate::Refusal,
-    command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, CommandResult, RawEvent},
+    command_bus::{Action, AppendedEvent, CommandAccepted, CommandRequest, CommandResult, Idempotency, RawEvent},
     envelope::RecordedEvent,
     error::CommandError,
     id::{AggregateId, AggregateType, CommandId, EventId},
@@ -15,6 +15,9 @@ use crate::{
 };
 
 use std::num::NonZeroU32;
+
+/// Events read at once.
+const PAGE_EVENTS: u32 = 1_000;
 
 /// The answer of a decision, to be given when the store has confirmed it.
 #[derive(Debug, Clone)]
@@ -119,14 +122,27 @@ pub(crate) async fn recall(store: &dyn EventStore, request: &CommandRequest) -> 
     }
 }
 
+/// The answer recorded under a key; `None` if there is none.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn recorded_under(
+    store: &dyn EventStore,
+    principal: &str,
+    idempotency: &Idempotency,
+) -> Result<Option<CommandResult>, StoreError> {
+    let Some(record) = store.find_key(principal, &idempotency.key).await? else { return Ok(None) };
+    if record.fingerprint != idempotency.fingerprint {
+        return Ok(Some(Err(CommandError::KeyReused)));
+    }
+    Ok(Some(from_record(store, &record).await))
+}
+
 async fn look_up(store: &dyn EventStore, request: &CommandRequest) -> CommandResult {
     if let Some(idempotency) = &request.idempotency
-        && let Some(record) = store.find_key(&request.principal.name, &idempotency.key).await?
+        && let Some(recorded) = recorded_under(store, &request.principal.name, idempotency).await?
     {
-        if record.fingerprint != idempotency.fingerprint {
-            return Err(CommandError::KeyReused);
-        }
-        return from_record(store, &record).await;
+        return recorded;
     }
     match &request.action {
         Action::Append(append) => raw_again(store, request, &append.events).await,
@@ -143,9 +159,12 @@ async fn from_record(store: &dyn EventStore, record: &KeyRecord) -> CommandResul
             Err(CommandError::PreconditionFailed { current_version, replayed: true })
         }
         Recorded::Accepted { command_id, aggregate_type, aggregate_id, version, events } => {
-            let last = Sequence(version.0.max(1));
-            let first = Sequence((version.0 + 1).saturating_sub(events)).min(last);
-            let stored = read(store, &aggregate_id, first, last).await?;
+            // Without events the stream's last event of then is read, for its position; an empty stream has none.
+            let first = Sequence((version.0 + 1).saturating_sub(events)).min(version);
+            let stored = match version {
+                Sequence::ZERO => Vec::new(),
+                _ => read(store, &aggregate_id, first, version).await?,
+            };
             let position = stored.last().map_or(Position::ZERO, |event| event.position);
             let events = if events == 0 { Vec::new() } else { stored.iter().map(appended).collect() };
             Ok(CommandAccepted { command_id, aggregate_type, aggregate_id, version, position, events, replayed: true })
@@ -157,14 +176,22 @@ async fn command_again(store: &dyn EventStore, request: &CommandRequest) -> Comm
     let Some(first) = store.find_events(&[EventId::derived(request.command_id, 0)]).await?.into_iter().next() else {
         return Err(CommandError::Interrupted);
     };
-    let end = first.sequence.plus(999); // a command leads to fewer events than a page holds
-    let mut events = read(store, &first.aggregate_id, first.sequence, end).await?;
-    let mut ordinal = 0;
-    events.retain(|event| {
-        let is_ours = event.event_id == EventId::derived(request.command_id, ordinal);
-        ordinal += u32::from(is_ours);
-        is_ours
-    });
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    let mut next = first.sequence;
+    // A command's events follow each other; the first that is not one of them is the end.
+    for ordinal in (0_u32..).step_by(PAGE_EVENTS as usize) {
+        let end = next.plus(u64::from(PAGE_EVENTS) - 1);
+        let page = read(store, &first.aggregate_id, next, end).await?;
+        let is_ours =
+            |(event, ordinal): &(RecordedEvent, u32)| event.event_id == EventId::derived(request.command_id, *ordinal);
+        let ours = page.into_iter().zip(ordinal..).take_while(is_ours).map(|(event, _)| event);
+        let before = events.len();
+        events.extend(ours);
+        if events.len() - before < PAGE_EVENTS as usize {
+            break;
+        }
+        next = end.next();
+    }
     accepted(request.command_id, &events).ok_or(CommandError::Interrupted)
 }
 
@@ -228,14 +255,26 @@ fn accepted(command_id: CommandId, events: &[RecordedEvent]) -> Option<CommandAc
     })
 }
 
+/// Events of a stream, both ends inclusive, in as many pages as it takes.
 async fn read(
     store: &dyn EventStore,
     id: &AggregateId,
     from: Sequence,
     to: Sequence,
 ) -> Result<Vec<RecordedEvent>, StoreError> {
-    let range = StreamRange { from, to, direction: Direction::Forward, limit: NonZeroU32::MIN.saturating_add(999) };
-    store.read_stream(id, range).await
+    let limit = NonZeroU32::MIN.saturating_add(PAGE_EVENTS - 1);
+    let (mut events, mut next) = (Vec::new(), from);
+    while next <= to {
+        let range = StreamRange { from: next, to, direction: Direction::Forward, limit };
+        let page = store.read_stream(id, range).await?;
+        let is_end = page.len() < PAGE_EVENTS as usize;
+        next = next.plus(page.len() as u64);
+        events.extend(page);
+        if is_end {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 #[cfg(test)]

@@ -3,13 +3,12 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    panic::AssertUnwindSafe,
+    sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use ractor::ActorRef;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -23,40 +22,11 @@ use crate::{
     limits::Limits,
     observe::Metrics,
     ports::{AppendBatch, AppendUnit, CommandProbe, Committed, EventStore, StoreError, StreamClaim, UnitOutcome},
+    progress::Progress,
     pubsub::Publisher,
     version::Position,
     work::Work,
 };
-
-/// What an aggregate and the journal share: how far the aggregate's submissions are settled.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Highest ticket of a settled member.
-    settled: AtomicU64,
-    /// Members of this generation and before are dead: the aggregate decides them again.
-    dead: AtomicU64,
-    /// Position of the stream's last durable event.
-    position: AtomicU64,
-}
-
-impl Progress {
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
-    }
-
-    pub fn raise_position(&self, position: Position) {
-        self.position.fetch_max(position.0, Ordering::AcqRel);
-    }
-
-    /// Declares a generation and all before it dead.
-    pub fn kill(&self, generation: u64) {
-        self.dead.fetch_max(generation, Ordering::AcqRel);
-    }
-
-    fn position(&self) -> Position {
-        Position(self.position.load(Ordering::Acquire))
-    }
-}
 
 /// One decided command on its way to the store.
 #[derive(Debug)]
@@ -79,7 +49,7 @@ pub(crate) struct Member {
 
 impl Member {
     fn is_dead(&self) -> bool {
-        self.generation <= self.progress.dead.load(Ordering::Acquire)
+        self.progress.is_dead(self.generation)
     }
 
     fn bytes(&self) -> usize {
@@ -93,7 +63,7 @@ type Unit = Vec<Member>;
 /// The journal task's state.
 pub(crate) struct Journal {
     pub store: Arc<dyn EventStore>,
-    pub queue: mpsc::Receiver<Member>,
+    pub queue: mpsc::Receiver<Box<Member>>,
     pub publisher: Publisher,
     pub snapshots: mpsc::Sender<Snapshot>,
     pub limits: Limits,
@@ -118,7 +88,7 @@ impl Journal {
                     }
                 };
                 let Some(first) = first else { return };
-                waiting.push_back(first);
+                waiting.push_back(*first);
             }
             self.gather(&mut waiting, was_busy).await;
             let units = self.next_batch(&mut waiting);
@@ -138,7 +108,7 @@ impl Journal {
             while waiting.len() < self.limits.batch_events_max
                 && let Ok(member) = self.queue.try_recv()
             {
-                waiting.push_back(member);
+                waiting.push_back(*member);
             }
             if !was_busy || waiting.len() >= self.limits.batch_events_max {
                 return;
@@ -207,13 +177,19 @@ impl Journal {
     async fn append(&self, units: Vec<Unit>) {
         let mut batches = vec![units];
         while let Some(mut units) = batches.pop() {
+            // What follows a refused command of its stream is decided again; to try it would count as a loss of its own.
+            units.retain(|unit| !unit.first().is_some_and(Member::is_dead));
+            if units.is_empty() {
+                continue;
+            }
             match self.try_append(&units).await {
                 Ok(outcomes) => self.settle(units, outcomes),
                 Err(StoreError::Unavailable { reason }) => {
                     tracing::error!(reason, "the outcome of a batch stays unknown");
                     for unit in units {
-                        fail_unit(unit, &[], |work| {
-                            work.answer(Err(CommandError::OutcomeUnknown { command_id: work.request.command_id }));
+                        fail_unit(unit, &[], |member| {
+                            let command_id = member.work.request.command_id;
+                            member.work.answer(Err(CommandError::OutcomeUnknown { command_id }));
                         });
                     }
                 }
@@ -229,9 +205,7 @@ impl Journal {
                         batches.extend([vec![rest], vec![unit]]);
                         continue;
                     }
-                    tracing::error!(%error, "the store refused a command");
-                    let reason = error.to_string();
-                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
+                    refuse_unit(unit, &error);
                 }
             }
         }
@@ -241,19 +215,17 @@ impl Journal {
     async fn try_append(&self, units: &[Unit]) -> Result<Vec<UnitOutcome>, StoreError> {
         let give_up = Instant::now() + self.limits.journal_retry;
         let mut pause = Duration::from_millis(20);
-        let batch = batch(units);
         self.metrics
             .batch_events
             .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
         loop {
-            let (store, batch) = (self.store.clone(), batch.clone());
-            // A task of its own: nothing that happens to the journal cuts a transaction in half.
-            let result = tokio::spawn(async move { store.append(batch).await }).await;
+            // Nobody drops this task half-way (shutdown lets go of it), and a panic of a driver is not the end of it.
+            let result = AssertUnwindSafe(self.store.append(batch(units))).catch_unwind().await;
             let error = match result {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(StoreError::Unavailable { reason })) => StoreError::Unavailable { reason },
                 Ok(Err(error)) => return Err(error),
-                Err(panic) => StoreError::Unavailable { reason: format!("the append panicked: {panic}") },
+                Err(_) => StoreError::Unavailable { reason: "the append panicked".to_owned() },
             };
             if Instant::now() + pause >= give_up {
                 return Err(error);
@@ -279,11 +251,7 @@ impl Journal {
                 }
                 // To wait for another's turn is not to lose: the turn is short, and the budget is for races.
                 UnitOutcome::Wait => fail_unit(unit, &[], |_| {}),
-                UnitOutcome::Failed(error) => {
-                    tracing::error!(%error, "the store refused a command");
-                    let reason = error.to_string();
-                    fail_unit(unit, &[], |work| work.answer(Err(CommandError::Internal { reason: reason.clone() })));
-                }
+                UnitOutcome::Failed(error) => refuse_unit(unit, &error),
             }
         }
         if head > Position::ZERO {
@@ -305,7 +273,7 @@ impl Journal {
                     .with_label_values(&[member.events[0].aggregate_type.as_str()])
                     .inc_by(count);
             }
-            member.progress.settled.fetch_max(member.ticket, Ordering::AcqRel);
+            member.progress.settle(member.ticket);
             member.work.answer(member.answer.settled(next, member.progress.position()));
             next = next.plus(count);
             if let Some(snapshot) = member.snapshot {
@@ -319,27 +287,40 @@ impl Journal {
 
 /// What the store is asked for a batch of units.
 fn batch(units: &[Unit]) -> AppendBatch {
-    let units = units
-        .iter()
-        .map(|unit| AppendUnit {
-            streams: unit
-                .first()
-                .map(|first| StreamClaim {
-                    aggregate_id: first.aggregate_id.clone(),
-                    head: first.predecessor,
-                    losses: unit.iter().map(|member| member.work.losses()).max().unwrap_or(0),
-                })
-                .into_iter()
-                .collect(),
-            commands: unit.iter().map(|member| member.probe.clone()).collect(),
-            events: unit.iter().flat_map(|member| member.events.iter().cloned()).collect(),
-        })
-        .collect();
-    AppendBatch { units }
+    AppendBatch { units: units.iter().map(|unit| append_unit(unit)).collect() }
+}
+
+fn append_unit(members: &[Member]) -> AppendUnit {
+    let claim = members.first().map(|first| StreamClaim {
+        aggregate_id: first.aggregate_id.clone(),
+        head: first.predecessor,
+        losses: members.iter().map(|member| member.work.losses()).max().unwrap_or(0),
+    });
+    AppendUnit {
+        streams: claim.into_iter().collect(),
+        commands: members.iter().map(|member| member.probe.clone()).collect(),
+        events: members.iter().flat_map(|member| member.events.iter().cloned()).collect(),
+    }
+}
+
+/// Answers what the store refused. A malformed command answers for itself alone: its neighbours in the unit are decided
+/// again. If no command is, what is refused is the stream or the whole log, and it is refused to all.
+fn refuse_unit(unit: Unit, error: &StoreError) {
+    tracing::error!(%error, "the store refused a command");
+    let is_malformed = |member: &Member| {
+        let alone = AppendBatch { units: vec![append_unit(std::slice::from_ref(member))] };
+        alone.malformed().iter().any(Option::is_some)
+    };
+    let is_theirs = unit.len() > 1 && unit.iter().any(is_malformed);
+    fail_unit(unit, &[], |member| {
+        if !is_theirs || is_malformed(member) {
+            member.work.answer(Err(CommandError::Internal { reason: error.to_string() }));
+        }
+    });
 }
 
 /// Tells the aggregate that nothing of a unit was stored as decided. If its actor is gone, the callers send again.
-fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Work)) {
+fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Member)) {
     let Some(first) = unit.first() else { return };
     first.progress.kill(first.generation);
     let message = AggregateMessage::Failed {
@@ -348,7 +329,7 @@ fn fail_unit(unit: Unit, known: &[usize], mut answer: impl FnMut(&Work)) {
     };
     let owner = first.owner.clone();
     for member in &unit {
-        answer(&member.work);
+        answer(member);
     }
     if owner.send_message(message).is_err() {
         for member in &unit {

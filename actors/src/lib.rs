@@ -8,7 +8,7 @@
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
 //!   [`error`], [`limits`]
 //! - **Ports:** [`ports`] (event store, snapshot store, clock)
-//! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `work`, `answer`,
+//! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   `recovery`, `journal`
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
 //! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
@@ -37,6 +37,7 @@ mod answer;
 pub mod catalog;
 pub mod command_bus;
 mod journal;
+mod progress;
 mod recovery;
 mod registry;
 mod speculative;

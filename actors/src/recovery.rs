@@ -54,6 +54,12 @@ pub enum RecoveryError {
         /// The event.
         sequence: Sequence,
     },
+    /// The domain's or the store's code panicked outside any event.
+    #[error("loading {aggregate_id} panicked")]
+    LoadPanic {
+        /// The stream.
+        aggregate_id: AggregateId,
+    },
 }
 
 /// A stream's state at one of its events.
@@ -88,7 +94,7 @@ impl Recovery {
         to: Sequence,
         use_snapshot: bool,
     ) -> Result<Option<Recovered>, RecoveryError> {
-        if use_snapshot && let Some(snapshot) = self.snapshots.latest(id, to).await? {
+        if use_snapshot && let Some(snapshot) = self.latest(id, to).await {
             if let Some(recovered) = self.onward_from(id, to, &snapshot).await? {
                 return Ok(Some(recovered));
             }
@@ -113,6 +119,18 @@ impl Recovery {
                 return Ok(Some(recovered));
             }
             events = self.page(id, recovered.head.sequence.next(), to).await?;
+        }
+    }
+
+    /// A cache that fails is an empty one: the events decide whether the stream can be loaded.
+    async fn latest(&self, id: &AggregateId, to: Sequence) -> Option<Snapshot> {
+        match self.snapshots.latest(id, to).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(%error, aggregate.id = %id, "no snapshot could be read");
+                self.metrics.snapshots_ignored.with_label_values(&["store"]).inc();
+                None
+            }
         }
     }
 
@@ -141,7 +159,8 @@ impl Recovery {
             ignore("schema");
             return Ok(None);
         }
-        let Ok(instance) = model.restore(&snapshot.state) else {
+        // The domain's code reads it, and may panic on what it did not write.
+        let Ok(Ok(instance)) = catch_unwind(AssertUnwindSafe(|| model.restore(&snapshot.state))) else {
             ignore("decode");
             return Ok(None);
         };

@@ -35,7 +35,7 @@ pub(crate) struct WriteSide {
     pub registry: Registry,
     pub recovery: Recovery,
     pub recoveries: Semaphore,
-    pub journal: mpsc::Sender<Member>,
+    pub journal: mpsc::Sender<Box<Member>>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub metrics: Metrics,

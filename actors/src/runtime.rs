@@ -207,7 +207,11 @@ impl Runtime {
         if let Some(tasks) = tasks {
             tasks.closing.cancel();
             let give_up = give_up.max(Instant::now() + Duration::from_millis(500));
-            for mut task in [tasks.journal, tasks.snapshots, tasks.sweeper] {
+            if tokio::time::timeout_at(give_up, tasks.journal).await.is_err() {
+                // Let go of, not cut: its transaction ends as the store decides.
+                tracing::error!("the journal did not end in time; what it holds has an unknown outcome");
+            }
+            for mut task in [tasks.snapshots, tasks.sweeper] {
                 if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }

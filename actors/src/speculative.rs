@@ -1,7 +1,10 @@
 //! The speculative state of an aggregate: what is durable and everything in flight. Decisions are made here, events get
 //! their places, ids and digests, and raw events are admitted.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -42,7 +45,8 @@ impl Speculative {
         self.stream = recovered.map(|recovered| (recovered.model, recovered.instance));
     }
 
-    /// A snapshot when these events cross a multiple of the frequency.
+    /// A snapshot when these events cross a multiple of the frequency. The domain's code may panic here: then there is none,
+    /// and the command goes its way.
     pub fn snapshot(&self, write_side: &WriteSide, before: Sequence, events: &[NewEvent]) -> Option<Snapshot> {
         let (model, instance) = self.stream.as_ref()?;
         let aggregate_type = model.aggregate_type();
@@ -50,7 +54,7 @@ impl Speculative {
         if events.is_empty() || frequency == 0 || before.0 / frequency == self.head.sequence.0 / frequency {
             return None;
         }
-        let state = instance.state().ok()?;
+        let state = catch_unwind(AssertUnwindSafe(|| instance.state())).ok()?.ok()?;
         Some(Snapshot {
             aggregate_id: self.aggregate_id.clone(),
             aggregate_type: aggregate_type.clone(),

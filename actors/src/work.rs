@@ -1,7 +1,7 @@
 //! A command inside the write side: from the bus through mailbox, actor and journal to its answer.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
@@ -47,6 +47,8 @@ pub struct Work {
     pub(crate) request: CommandRequest,
     stage: Stage,
     losses: AtomicU32,
+    /// Why it cannot be decided; it is not tried again.
+    fault: OnceLock<String>,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -70,6 +72,7 @@ impl Work {
             request,
             stage: Stage::default(),
             losses: AtomicU32::new(0),
+            fault: OnceLock::new(),
             reply: Mutex::new(Some(Reply { sender, permits })),
         };
         (Arc::new(work), receiver)
@@ -115,6 +118,15 @@ impl Work {
 
     pub(crate) fn stage(&self) -> Stage {
         self.stage.clone()
+    }
+
+    /// Its decision panicked: no attempt of it runs the domain's code again.
+    pub(crate) fn note_fault(&self, reason: String) {
+        let _ = self.fault.set(reason);
+    }
+
+    pub(crate) fn fault(&self) -> Option<CommandError> {
+        self.fault.get().map(|reason| CommandError::Internal { reason: reason.clone() })
     }
 
     pub(crate) fn losses(&self) -> u32 {

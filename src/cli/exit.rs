@@ -174,7 +174,7 @@ impl From<RecoveryError> for Failure {
         let exit = match error {
             RecoveryError::Store(error) => return error.into(),
             RecoveryError::Integrity { .. } => Exit::Integrity,
-            RecoveryError::Codec { .. } | RecoveryError::Panic { .. } => Exit::Failed,
+            RecoveryError::Codec { .. } | RecoveryError::Panic { .. } | RecoveryError::LoadPanic { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

@@ -217,7 +217,7 @@ impl Problem {
                 tracing::error!(error = detail, "a stream is of a newer program");
                 return Self::new(INTERNAL, detail);
             }
-            RecoveryError::Codec { .. } | RecoveryError::Panic { .. } => {}
+            RecoveryError::Codec { .. } | RecoveryError::Panic { .. } | RecoveryError::LoadPanic { .. } => {}
         }
         tracing::error!(error = detail, "a stream cannot be folded");
         Self::internal()

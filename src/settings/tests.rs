@@ -1,3 +1,5 @@
+//! Layers, sources, refusals and the files of `config/`.
+
 use std::{fs, path::Path};
 
 use event_sourcing_actors::Limits;

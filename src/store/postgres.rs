@@ -1,10 +1,12 @@
 //! [`PostgresStore`]: one log in one PostgreSQL (14 or later), shared by any number of replicas.
 //!
-//! Appends go over one session of their own ([`journal`]), everything else over a pool. The session's settings matter for
+//! Appends go over one session of their own, everything else over a pool. The session's settings matter for
 //! durability, so it must not go through a pooler in transaction mode.
 
+mod call;
 mod error;
 mod events;
+mod heads;
 mod journal;
 mod snapshots;
 

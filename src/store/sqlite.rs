@@ -1,6 +1,6 @@
 //! [`SqliteStore`]: one log in one file.
 //!
-//! Appends go over one connection of their own ([`journal`]), reads over a read-only pool, and caches are written over a
+//! Appends go over one connection of their own, reads over a read-only pool, and caches are written over a
 //! third that does not flush. Several processes of one machine may share the file, never over a network file system.
 
 mod error;

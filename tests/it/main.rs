@@ -13,3 +13,4 @@ mod store;
 mod store_postgres;
 mod store_sqlite;
 mod support;
+mod tidy;

@@ -9,7 +9,7 @@ use event_sourcing_actors::{
 };
 use event_sourcing_cqrs::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 
-use crate::support::postgres;
+use crate::support::{postgres, replicas::Replicas};
 
 /// Runs every case on a fresh store, and names those that fail.
 async fn assert_meets_contract<F: Future<Output = Arc<dyn Store>>>(kind: &str, fresh: impl Fn() -> F) {
@@ -42,6 +42,11 @@ async fn sqlite_meets_the_contract() {
     .await;
 }
 
+async fn postgres_store(database: &postgres::Database) -> PostgresStore {
+    let options = PostgresOptions { pool_connections_max: 4, ..PostgresOptions::new(&database.url) };
+    PostgresStore::connect(options).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_meets_the_contract() {
     if postgres::database().await.is_none() {
@@ -49,8 +54,20 @@ async fn postgres_meets_the_contract() {
     }
     assert_meets_contract("postgres", || async {
         let database = postgres::database().await.unwrap();
-        let options = PostgresOptions { pool_connections_max: 4, ..PostgresOptions::new(database.url) };
-        Arc::new(PostgresStore::connect(options).await.unwrap()) as Arc<dyn Store>
+        Arc::new(postgres_store(&database).await) as Arc<dyn Store>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_postgres_replicas_meet_the_contract() {
+    if postgres::database().await.is_none() {
+        return;
+    }
+    assert_meets_contract("two replicas on postgres", || async {
+        let database = postgres::database().await.unwrap();
+        let stores = [postgres_store(&database).await, postgres_store(&database).await];
+        Arc::new(Replicas::new(stores)) as Arc<dyn Store>
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use event_sourcing_actors::{
     EventFilter, Position, StreamHead,
-    ports::{AppendBatch, EventStore, StoreError, UnitOutcome},
+    ports::{AppendBatch, AppendUnit, EventStore, StoreError, UnitOutcome},
 };
 use event_sourcing_cqrs::store::{OpenError, PostgresOptions, PostgresStore};
 use sqlx::Connection;
@@ -111,6 +111,28 @@ async fn errors_of_opening_tell_what_helps() {
         let nobody = PostgresStore::connect(PostgresOptions::new(nobody)).await.unwrap_err();
         assert!(matches!(nobody, OpenError::Configuration { .. }), "{nobody}");
         assert!(!nobody.to_string().contains("secret"), "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn heads_that_a_writer_remembers_do_not_outlive_another_writers_append() {
+    let database = database!();
+    let (here, there) = (connect(&database).await, connect(&database).await);
+    let head = |unit: &AppendUnit| StreamHead { sequence: unit.events[0].sequence, chain: unit.events[0].chain };
+    for padding in [&[][..], &["b", "c"][..]] {
+        let name = format!("stream-{}", padding.len());
+        let first = unit(&name, StreamHead::EMPTY);
+        committed(here.append(AppendBatch { units: vec![first.clone()] }).await);
+        let mut second = batch(padding);
+        second.units.insert(0, unit(&name, head(&first)));
+        let mut rival = second.clone();
+        rival.units[0] = unit(&name, head(&first));
+        rival.units.truncate(1);
+        committed(there.append(rival).await);
+        let outcomes = here.append(second.clone()).await.unwrap();
+        assert!(matches!(outcomes[0], UnitOutcome::Stale), "{outcomes:?}");
+        let again = here.append(AppendBatch { units: second.units[..1].to_vec() }).await.unwrap();
+        assert!(matches!(again[0], UnitOutcome::Stale), "also where the log has not moved since: {again:?}");
     }
 }
 
@@ -276,6 +298,7 @@ async fn journal_session_is_set_up_for_durability() {
          CREATE TRIGGER spy AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION spy()";
     sqlx::raw_sql(spy).execute(&mut session).await.unwrap();
     committed(store.append(batch(&["a"])).await);
+    committed(store.append(batch(&["b", "c"])).await);
     for (name, expected) in [
         ("synchronous_commit", "on"),
         ("transaction_isolation", "read committed"),
@@ -289,10 +312,66 @@ async fn journal_session_is_set_up_for_durability() {
         ("plan_cache_mode", "force_generic_plan"),
     ] {
         let query = sqlx::query_scalar("SELECT value FROM seen WHERE name = $1").bind(name);
-        let value: String = query.fetch_one(&mut session).await.unwrap();
-        assert_eq!(value, expected, "{name}");
+        let values: Vec<String> = query.fetch_all(&mut session).await.unwrap();
+        assert_eq!(values, [expected, expected], "{name}: of a single command, and of a batch");
     }
 }
+
+/// Look-ups of the functions that append: statement, types and values of its parameters, the index it must use.
+const LOOK_UPS: [(&str, &str, &str, &str); 8] = [
+    (
+        "SELECT p.unit FROM unnest($1::int[], $2::uuid[]) p(unit, id) CROSS JOIN LATERAL (SELECT 1 FROM events e \
+          WHERE e.partition = 0 AND e.event_id = p.id LIMIT 1) x",
+        "(int[], uuid[])",
+        "NULL, NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT c.unit FROM unnest($1::int[], $2::text[]) c(unit, stream) LEFT JOIN LATERAL (SELECT e.sequence, e.chain \
+          FROM events e WHERE e.partition = 0 AND e.aggregate_id = c.stream ORDER BY e.sequence DESC LIMIT 1) x ON true",
+        "(int[], text[])",
+        "NULL, NULL",
+        "events_sequence",
+    ),
+    (
+        "SELECT k.unit FROM unnest($1::int[], $2::text[], $3::text[]) k(unit, principal, name) CROSS JOIN LATERAL ( \
+          SELECT 1 FROM idempotency i WHERE i.partition = 0 AND i.principal = k.principal AND i.key = k.name LIMIT 1) x",
+        "(int[], text[], text[])",
+        "NULL, NULL, NULL",
+        "idempotency_pkey",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id BETWEEN $1 AND $2)",
+        "(uuid, uuid)",
+        "NULL, NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM events e WHERE e.partition = 0 AND e.event_id = $1)",
+        "(uuid)",
+        "NULL",
+        "events_event_id",
+    ),
+    (
+        "SELECT e.sequence, e.chain FROM events e WHERE e.partition = 0 AND e.aggregate_id = $1 \
+             ORDER BY e.sequence DESC LIMIT 1",
+        "(text)",
+        "NULL",
+        "events_sequence",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT FROM idempotency i WHERE i.partition = 0 AND i.principal = $1 AND i.key = $2)",
+        "(text, text)",
+        "NULL, NULL",
+        "idempotency_pkey",
+    ),
+    (
+        "SELECT e.position FROM events e WHERE e.partition = 0 ORDER BY e.position DESC LIMIT 1",
+        "",
+        "",
+        "events_position",
+    ),
+];
 
 #[tokio::test]
 async fn look_ups_of_an_empty_database_go_by_index() {
@@ -303,40 +382,11 @@ async fn look_ups_of_an_empty_database_go_by_index() {
         .fetch_one(&mut session)
         .await
         .unwrap();
-    assert_eq!(body.matches("CROSS JOIN LATERAL").count(), 3, "the plans below are the look-ups of the function");
+    assert_eq!(body.matches("JOIN LATERAL").count(), 4, "the plans below are the look-ups of the function");
     let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                     SET plan_cache_mode = force_generic_plan; SET jit = off";
     sqlx::raw_sql(settings).execute(&mut session).await.unwrap();
-    let plans = [
-        (
-            "SELECT p.unit FROM unnest($1::int[], $2::uuid[]) p(unit, id) CROSS JOIN LATERAL (SELECT 1 FROM events e \
-          WHERE e.partition = 0 AND e.event_id = p.id LIMIT 1) x",
-            "(int[], uuid[])",
-            "NULL, NULL",
-            "events_event_id",
-        ),
-        (
-            "SELECT c.unit FROM unnest($1::int[], $2::text[]) c(unit, stream) LEFT JOIN LATERAL (SELECT e.sequence, e.chain \
-          FROM events e WHERE e.partition = 0 AND e.aggregate_id = c.stream ORDER BY e.sequence DESC LIMIT 1) x ON true",
-            "(int[], text[])",
-            "NULL, NULL",
-            "events_sequence",
-        ),
-        (
-            "SELECT k.unit FROM unnest($1::int[], $2::text[], $3::text[]) k(unit, principal, name) CROSS JOIN LATERAL ( \
-          SELECT 1 FROM idempotency i WHERE i.partition = 0 AND i.principal = k.principal AND i.key = k.name LIMIT 1) x",
-            "(int[], text[], text[])",
-            "NULL, NULL, NULL",
-            "idempotency_pkey",
-        ),
-        (
-            "SELECT e.position FROM events e WHERE e.partition = 0 ORDER BY e.position DESC LIMIT 1",
-            "",
-            "",
-            "events_position",
-        ),
-    ];
-    for (number, (query, types, values, index)) in plans.into_iter().enumerate() {
+    for (number, (query, types, values, index)) in LOOK_UPS.into_iter().enumerate() {
         let prepare = format!("PREPARE look_up_{number} {types} AS {query}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut session).await.unwrap();
         let values = if values.is_empty() { String::new() } else { format!("({values})") };

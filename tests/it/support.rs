@@ -8,6 +8,7 @@ pub mod http;
 #[cfg(feature = "http")]
 pub mod load;
 pub mod postgres;
+pub mod replicas;
 #[cfg(unix)]
 pub mod server;
 

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{CommandRequest, CommandResult, Idempotency as Key, Middleware, Next};
-use crate::error::CommandError;
+use crate::{answer::recorded_under, error::CommandError};
 
 /// Keys belong to their principal.
 type Owner = (Arc<str>, Arc<str>);
@@ -60,7 +60,18 @@ impl Idempotency {
         loop {
             match self.role(owner.clone(), &key) {
                 Role::Leads(leader) => {
-                    let result = next.run(request).await;
+                    let (store, command_id) = (next.write_side.recovery.store.clone(), request.command_id);
+                    let mut result = next.run(request).await;
+                    if is_unrecorded(&result) {
+                        // The answer of an earlier request goes before any fault of this one.
+                        result = match recorded_under(&*store, &owner.0, &key).await {
+                            Ok(None) => result,
+                            Ok(Some(Err(CommandError::StoreUnavailable { .. }))) | Err(_) => {
+                                Err(CommandError::OutcomeUnknown { command_id })
+                            }
+                            Ok(Some(recorded)) => recorded,
+                        };
+                    }
                     leader.answer.send_replace(Some(result.clone()));
                     return result;
                 }
@@ -79,6 +90,18 @@ impl Idempotency {
             }
         }
     }
+}
+
+/// Whether this is an answer that no key stands for, so that the append did not look for the key either.
+fn is_unrecorded(result: &CommandResult) -> bool {
+    matches!(
+        result,
+        Err(CommandError::Internal { .. }
+            | CommandError::TypeMismatch { .. }
+            | CommandError::ReservedStream { .. }
+            | CommandError::UnknownEventType { .. }
+            | CommandError::Invalid { .. })
+    )
 }
 
 /// The leader's answer, marked as a repetition.

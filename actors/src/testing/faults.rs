@@ -10,10 +10,11 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    envelope::{EventFilter, RecordedEvent, Snapshot},
+    envelope::{EventFilter, RecordedEvent, Snapshot, StreamHead},
     id::{AggregateId, AggregateType, EventId},
     ports::{
-        AppendBatch, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StreamRange, StreamSummary, UnitOutcome,
+        AppendBatch, AppendUnit, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StreamRange, StreamSummary,
+        UnitOutcome,
     },
     version::{Position, Sequence},
 };
@@ -79,6 +80,18 @@ impl<S> FaultStore<S> {
     }
 }
 
+impl<S: EventStore> FaultStore<S> {
+    async fn is_stale(&self, unit: &AppendUnit) -> Result<bool, StoreError> {
+        for claim in &unit.streams {
+            let stream = self.inner.stream(&claim.aggregate_id).await?;
+            if stream.map_or(StreamHead::EMPTY, |stream| stream.head) != claim.head {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 fn lost() -> StoreError {
     StoreError::Unavailable { reason: "the connection was lost (planned)".to_owned() }
 }
@@ -95,8 +108,12 @@ impl<S: EventStore> EventStore for FaultStore<S> {
                 }
                 Fault::RefusesWord(word) => {
                     let is_guilty = |data: &[u8]| String::from_utf8_lossy(data).contains(word);
-                    if batch.units.iter().flat_map(|unit| &unit.events).any(|event| is_guilty(&event.data)) {
-                        return Err(StoreError::Refused { reason: format!("{word} is not welcome (planned)") });
+                    for unit in &batch.units {
+                        // Claims are tested before anything is inserted, so what is stale is not refused.
+                        let is_stale = self.is_stale(unit).await?;
+                        if !is_stale && unit.events.iter().any(|event| is_guilty(&event.data)) {
+                            return Err(StoreError::Refused { reason: format!("{word} is not welcome (planned)") });
+                        }
                     }
                     self.inner.append(batch).await
                 }

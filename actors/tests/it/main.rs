@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+mod embedding;
 mod faults;
+mod review;
 mod support;
 mod write_side;

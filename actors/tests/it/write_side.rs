@@ -57,10 +57,10 @@ async fn passivation_loses_and_doubles_nothing() {
     let workers = (0..20_u64).map(|worker| {
         let runtime = runtime.clone();
         tokio::spawn(async move {
-            for turn in 0..500_u64 {
+            for turn in 0..2_500_u64 {
                 let purse = format!("p{}", (worker + turn) % 20);
                 runtime.execute::<Purse>(purse, Put { amount: 1 }).await.unwrap();
-                if turn % 16 == 0 {
+                if turn % 50 == 0 {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             }
@@ -71,7 +71,7 @@ async fn passivation_loses_and_doubles_nothing() {
     for purse in 0..20 {
         total += sum(&runtime, &format!("p{purse}")).await;
     }
-    assert_eq!(total, 10_000);
+    assert_eq!(total, 50_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

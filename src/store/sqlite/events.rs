@@ -11,7 +11,6 @@ use event_sourcing_actors::{
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Error, Row, sqlite::SqliteRow};
-use tracing::Instrument;
 
 use super::{
     super::rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
@@ -173,16 +172,9 @@ impl SqliteStore {
 }
 
 impl EventStore for SqliteStore {
-    /// Safe to drop: the work goes on in a task of its own.
+    /// Safe to drop: the connection in use goes with the future, and its transaction with it.
     fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Vec<UnitOutcome>, StoreError>> {
-        let journal = self.journal.clone();
-        async move {
-            let task = tokio::spawn(async move { journal.append(batch).await }.in_current_span());
-            task.await.unwrap_or_else(|error| {
-                Err(StoreError::Unavailable { reason: format!("the append's task ended early: {error}") })
-            })
-        }
-        .boxed()
+        self.journal.append(batch).boxed()
     }
 
     fn read_stream<'a>(

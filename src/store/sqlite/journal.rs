@@ -108,7 +108,9 @@ impl Slot {
     async fn take(&mut self, options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
         match std::mem::replace(self, Self::Empty) {
             Self::Idle(connection) => Ok(connection),
-            Self::Empty => options.clone().create_if_missing(false).connect().await.map_err(store_error),
+            // Whatever keeps us from opening, an earlier attempt with the same batch may have been stored.
+            Self::Empty => (options.clone().create_if_missing(false).connect().await)
+                .map_err(|error| StoreError::Unavailable { reason: error.to_string() }),
             Self::Closed => {
                 *self = Self::Closed;
                 Err(StoreError::Unavailable { reason: "the store is closed".to_owned() })

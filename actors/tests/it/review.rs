@@ -1,0 +1,249 @@
+//! Claims that a review found untrue, each of which held only after a change.
+
+use std::{sync::Arc, time::Duration};
+
+use event_sourcing_actors::{
+    Aggregate, AggregateId, CommandData, DecisionContext, Limits, Position, Rejection, RuntimeBuilder, Sequence,
+    Snapshot,
+    command_bus::{CommandRequest, Idempotency},
+    commands,
+    envelope::EventFilter,
+    error::CommandError,
+    events,
+    memory::MemoryStore,
+    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, KeyRecord, SnapshotStore, StoreError},
+    testing::{
+        clock::ManualClock,
+        faults::{Fault, FaultStore},
+    },
+};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::support::{Nothing, Purse, Put, id, runtime, store, sum};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grow {
+    pub by: i64,
+}
+/// Panics unless it comes first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct First {}
+/// Leads to many events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Burst {
+    pub events: usize,
+}
+impl CommandData for Grow {}
+impl CommandData for First {}
+impl CommandData for Burst {}
+commands! { pub enum FragileCommand { Grow, First, Burst } }
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grown {
+    pub by: i64,
+}
+events! { pub enum FragileEvent { Grown = 1 } }
+
+#[derive(Debug, thiserror::Error)]
+pub enum Never {}
+impl Rejection for Never {
+    fn code(&self) -> &'static str {
+        "never"
+    }
+}
+
+/// Cannot be written when it is 13, nor read when it is 7.
+#[derive(Debug, Default, Clone)]
+pub struct Fragile {
+    size: i64,
+}
+
+impl Serialize for Fragile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.size, 13, "as told");
+        self.size.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fragile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let size = i64::deserialize(deserializer)?;
+        assert_ne!(size, 7, "as told");
+        Ok(Self { size })
+    }
+}
+
+impl Aggregate for Fragile {
+    const TYPE: &'static str = "fragile";
+    type Command = FragileCommand;
+    type Event = FragileEvent;
+    type Rejection = Never;
+
+    fn decide(&self, command: &FragileCommand, _: &DecisionContext<'_>) -> Result<Vec<FragileEvent>, Never> {
+        Ok(match command {
+            FragileCommand::Grow(Grow { by }) => vec![Grown { by: *by }.into()],
+            FragileCommand::First(_) => {
+                assert_eq!(self.size, 0, "as told");
+                vec![Grown { by: 1 }.into()]
+            }
+            FragileCommand::Burst(Burst { events }) => vec![Grown { by: 1 }.into(); *events],
+        })
+    }
+
+    fn apply(&mut self, event: &FragileEvent) {
+        let FragileEvent::Grown(Grown { by }) = event;
+        self.size += by;
+    }
+}
+
+fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
+    let limits =
+        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
+}
+
+fn keyed(mut request: CommandRequest, key: &str) -> CommandRequest {
+    request.idempotency = Some(Idempotency { key: key.into(), fingerprint: [1; 32] });
+    request
+}
+
+#[tokio::test]
+async fn a_malformed_command_costs_its_neighbours_nothing() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    let requests = (0..10).map(|turn| {
+        let key = if turn == 4 { "\0".to_owned() } else { format!("k{turn}") };
+        runtime.bus().send(keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), &key))
+    });
+    let answers = join_all(requests).await;
+    for (turn, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_ok(), turn != 4, "{turn}: {answer:?}");
+    }
+    assert_eq!(sum(&runtime, "p").await, 9);
+}
+
+#[tokio::test]
+async fn commands_behind_refused_ones_lose_nothing_of_their_budget() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.always(Fault::RefusesWord("666"));
+    let amounts = (0..80).map(|turn| if turn % 2 == 0 { 666 } else { 1 });
+    let answers = join_all(amounts.map(|amount| runtime.execute::<Purse>("p", Put { amount }))).await;
+    for (turn, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_ok(), turn % 2 == 1, "{turn}: {answer:?}");
+    }
+}
+
+/// Snapshots that cannot be looked for: an error, or a panic.
+#[derive(Debug)]
+struct BadSnapshots {
+    panics: bool,
+}
+
+impl SnapshotStore for BadSnapshots {
+    fn save(&self, _: Snapshot) -> BoxFuture<'_, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+    fn latest<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+        assert!(!self.panics, "as told");
+        async { Err(StoreError::Unavailable { reason: "as told".to_owned() }) }.boxed()
+    }
+    fn discard<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+/// The load's task died without a word, and the actor waited for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_while_loading_is_a_failure_and_no_silence() {
+    let runtime = fragile(store(), Arc::new(BadSnapshots { panics: true })).start().await.unwrap();
+    let failed = runtime.execute::<Fragile>("f", Grow { by: 1 }).await;
+    assert!(matches!(failed, Err(CommandError::Internal { .. })), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_reading_panics_is_ignored() {
+    let store = store();
+    let first = fragile(store.clone(), store.clone()).snapshot_frequency(|_| 1).start().await.unwrap();
+    first.execute::<Fragile>("f", Grow { by: 7 }).await.unwrap();
+    assert!(first.shutdown().await);
+    assert!(store.latest(&id("f"), Sequence(1)).await.unwrap().is_some());
+    let second = fragile(store.clone(), store).start().await.unwrap();
+    assert_eq!(second.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_written_costs_nothing() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).snapshot_frequency(|_| 1).start().await.unwrap();
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 13 }).await.unwrap().version, Sequence(1));
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_snapshots_a_stream_is_replayed() {
+    let runtime = fragile(store(), Arc::new(BadSnapshots { panics: false })).start().await.unwrap();
+    assert_eq!(runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap().version, Sequence(1));
+}
+
+/// Known is answered from the log, never from a new decision: also where the new decision fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_command_is_recognised_though_its_repetition_panics() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = fragile(store.clone(), store.clone()).start().await.unwrap();
+    store.plan([Fault::LostAnswer]);
+    let request = runtime.request::<Fragile>("f", First {}).unwrap();
+    let unknown = runtime.bus().send(request.clone()).await;
+    assert_eq!(unknown, Err(CommandError::OutcomeUnknown { command_id: request.command_id }));
+    assert_eq!(runtime.bus().send(request).await.unwrap().version, Sequence(1));
+    let another = runtime.execute::<Fragile>("f", First {}).await;
+    assert!(matches!(another, Err(CommandError::Internal { .. })), "{another:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_recognised_though_the_repetition_panics_or_does_not_fit() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).aggregate::<Purse>().unwrap().start().await.unwrap();
+    let first = || keyed(runtime.request::<Fragile>("f", First {}).unwrap(), "k");
+    let accepted = runtime.bus().send(first()).await.unwrap();
+    let again = runtime.bus().send(first()).await.unwrap();
+    assert_eq!((again.command_id, again.replayed), (accepted.command_id, true));
+    // Accepted without events; then the stream becomes another type's.
+    let nothing = || keyed(runtime.request::<Purse>("g", Nothing {}).unwrap(), "n");
+    runtime.bus().send(nothing()).await.unwrap();
+    runtime.execute::<Fragile>("g", Grow { by: 1 }).await.unwrap();
+    assert!(runtime.bus().send(nothing()).await.unwrap().replayed);
+    let mut reused = nothing();
+    if let Some(idempotency) = &mut reused.idempotency {
+        idempotency.fingerprint = [2; 32];
+    }
+    assert_eq!(runtime.bus().send(reused).await, Err(CommandError::KeyReused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_no_op_keeps_its_position() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    let nothing = || keyed(runtime.request::<Purse>("p", Nothing {}).unwrap(), "k");
+    let first = runtime.bus().send(nothing()).await.unwrap();
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    let again = runtime.bus().send(nothing()).await.unwrap();
+    assert_eq!((again.version, again.position), (first.version, first.position));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_a_command_with_many_events_is_repeated_whole() {
+    let store = store();
+    let runtime = fragile(store.clone(), store).start().await.unwrap();
+    let request = runtime.request::<Fragile>("f", Burst { events: 2_500 }).unwrap();
+    let first = runtime.bus().send(keyed(request.clone(), "k")).await.unwrap();
+    assert_eq!(first.position, Position(2_500));
+    runtime.execute::<Fragile>("f", Grow { by: 1 }).await.unwrap();
+    for request in [keyed(request.clone(), "k"), request] {
+        let again = runtime.bus().send(request).await.unwrap();
+        assert_eq!((again.version, again.position), (first.version, first.position));
+        assert_eq!(again.events, first.events);
+    }
+}
