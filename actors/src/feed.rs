@@ -165,7 +165,10 @@ impl Follower {
         let feed = &self.feed;
         let page = feed.store.read_all(self.after, &self.filter, feed.page).await?;
         let is_end = page.examined == self.after;
-        feed.publisher.raise(page.examined);
+        if !is_end {
+            // At the end `examined` is what the reader asked for, which may lie beyond the log.
+            feed.publisher.raise(page.examined);
+        }
         self.after = page.examined;
         self.buffer = page.events.into_iter();
         Ok(is_end)

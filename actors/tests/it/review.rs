@@ -101,7 +101,8 @@ impl Aggregate for Fragile {
 }
 
 fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
-    let limits = Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    let limits =
+        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
     RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
 }
 
@@ -245,4 +246,18 @@ async fn the_answer_of_a_command_with_many_events_is_repeated_whole() {
         assert_eq!((again.version, again.position), (first.version, first.position));
         assert_eq!(again.events, first.events);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_beyond_the_head_delays_nobody() {
+    let runtime = runtime(&store(), Limits { feed_poll: Duration::from_secs(60), ..Limits::default() }).await;
+    let beyond = runtime.feed().follow(Position(1_000_000), EventFilter::default());
+    assert!(tokio::time::timeout(Duration::from_millis(50), Box::pin(beyond).next()).await.is_err());
+    let mut events = Box::pin(runtime.feed().follow(Position::ZERO, EventFilter::default()));
+    let put = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    };
+    let (seen, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(3), events.next()), put);
+    assert_eq!(seen.unwrap().unwrap().unwrap().position, Position(1));
 }
