@@ -258,6 +258,10 @@ impl WriteSide {
         previous: Option<ActorRef<AggregateMessage>>,
     ) -> Result<Live, CommandError> {
         let supervisor = self.supervisor.get().ok_or(CommandError::Draining)?.clone();
+        if supervisor.get_status() >= ActorStatus::Stopping {
+            // Nobody would own the actor any more.
+            return Err(CommandError::Draining);
+        }
         let arguments = AggregateArguments { write_side: self.clone(), aggregate_id: id.clone(), previous };
         // The start cannot fail: it only sets the memory up, so nothing is lost by not watching the handle.
         let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, AggregateActor, arguments, supervisor)

@@ -261,3 +261,12 @@ async fn a_follower_beyond_the_head_delays_nobody() {
     let (seen, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(3), events.next()), put);
     assert_eq!(seen.unwrap().unwrap().unwrap().position, Position(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_shutdown_no_actor_starts() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    assert!(runtime.shutdown().await);
+    assert_eq!(runtime.actor(&id("p")).map(|actor| actor.get_id()), Err(CommandError::Draining));
+    assert_eq!(runtime.health().live_aggregates, 0);
+}
