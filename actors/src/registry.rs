@@ -113,6 +113,15 @@ impl Registry {
         self.metrics.active_aggregates.set(i64::try_from(self.live.len()).unwrap_or(i64::MAX));
     }
 
+    /// An actor ended, however it did.
+    pub fn ended(&self, actor: ActorId) {
+        // A copy: no guard is held while the entry goes.
+        let id = self.ids.get(&actor).map(|id| id.clone());
+        if let Some(id) = id {
+            self.forget(&id, actor);
+        }
+    }
+
     /// An actor failed: its entry goes, and the next start waits longer the more often that happens.
     pub fn failed(&self, actor: ActorId, reason: &str, limits: &Limits) {
         self.metrics.actor_restarts.inc();

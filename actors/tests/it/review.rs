@@ -270,3 +270,14 @@ async fn after_shutdown_no_actor_starts() {
     assert_eq!(runtime.actor(&id("p")).map(|actor| actor.get_id()), Err(CommandError::Draining));
     assert_eq!(runtime.health().live_aggregates, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_actor_is_forgotten() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    runtime.actor(&id("p")).unwrap().kill();
+    let started = tokio::time::Instant::now();
+    assert!(runtime.shutdown().await);
+    assert!(started.elapsed() < Duration::from_secs(1), "shutdown waited for an actor that is gone");
+    assert_eq!(runtime.health().live_aggregates, 0);
+}
