@@ -238,8 +238,17 @@ async fn sweep(write_side: Arc<WriteSide>, store: Arc<dyn EventStore>, stop: Can
         }
         keys_due = Instant::now() + Duration::from_secs(60);
         let Ok(retention) = chrono::Duration::from_std(limits.key_retention) else { continue };
-        if let Err(error) = store.sweep_keys(write_side.clock.now() - retention, KEYS_PER_SWEEP).await {
-            tracing::warn!(%error, "old idempotency keys could not be removed");
+        let before = write_side.clock.now() - retention;
+        loop {
+            match store.sweep_keys(before, KEYS_PER_SWEEP).await {
+                // A full sweep leaves more: one a minute would be slower than keys can come.
+                Ok(swept) if swept >= u64::from(KEYS_PER_SWEEP.get()) && !stop.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old idempotency keys could not be removed");
+                    break;
+                }
+            }
         }
     }
 }

@@ -281,3 +281,25 @@ async fn a_killed_actor_is_forgotten() {
     assert!(started.elapsed() < Duration::from_secs(1), "shutdown waited for an actor that is gone");
     assert_eq!(runtime.health().live_aggregates, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn old_keys_are_forgotten_faster_than_they_come() {
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let name = |number: usize| -> Arc<str> { format!("k{number}").into() };
+    let commands = (0..50_000).map(|number| CommandProbe {
+        event_ids: Vec::new(),
+        key: Some(KeyRecord { principal: "p".into(), key: name(number), fingerprint: [0; 32], outcome: "{}".into() }),
+    });
+    let unit = AppendUnit { streams: Vec::new(), commands: commands.collect(), events: Vec::new() };
+    store.append(AppendBatch { units: vec![unit] }).await.unwrap();
+    clock.advance(chrono::Duration::hours(25));
+    let runtime = RuntimeBuilder::new(store.clone(), store.clone()).clock(clock).start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let mut left = 0;
+    for number in 0..50_000 {
+        left += usize::from(store.find_key("p", &name(number)).await.unwrap().is_some());
+    }
+    assert_eq!(left, 0);
+    assert!(runtime.shutdown().await);
+}
