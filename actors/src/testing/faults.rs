@@ -30,6 +30,8 @@ pub enum Fault {
     LostAnswer,
     /// The store refuses every batch that holds an event with this word in its payload.
     RefusesWord(&'static str),
+    /// Another writer has the turn on every stream.
+    AnothersTurn,
 }
 
 /// Wraps a store; each append takes the next planned fault, and none when the plan is used up.
@@ -117,6 +119,7 @@ impl<S: EventStore> EventStore for FaultStore<S> {
                     }
                     self.inner.append(batch).await
                 }
+                Fault::AnothersTurn => Ok(batch.units.iter().map(|_| UnitOutcome::Wait).collect()),
             }
         })
     }

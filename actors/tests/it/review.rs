@@ -101,8 +101,7 @@ impl Aggregate for Fragile {
 }
 
 fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
-    let limits =
-        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    let limits = Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
     RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
 }
 
@@ -289,7 +288,12 @@ async fn old_keys_are_forgotten_faster_than_they_come() {
     let name = |number: usize| -> Arc<str> { format!("k{number}").into() };
     let commands = (0..50_000).map(|number| CommandProbe {
         event_ids: Vec::new(),
-        key: Some(KeyRecord { principal: "p".into(), key: name(number), fingerprint: [0; 32], outcome: "{}".into() }),
+        key: Some(KeyRecord {
+            principal: "p".into(),
+            key: name(number),
+            fingerprint: [0; 32],
+            outcome: "{}".into(),
+        }),
     });
     let unit = AppendUnit { streams: Vec::new(), commands: commands.collect(), events: Vec::new() };
     store.append(AppendBatch { units: vec![unit] }).await.unwrap();
@@ -302,4 +306,15 @@ async fn old_keys_are_forgotten_faster_than_they_come() {
     }
     assert_eq!(left, 0);
     assert!(runtime.shutdown().await);
+}
+
+/// A turn lasts 50 ms; who waits for its end must not keep the log's lock busy meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_anothers_turn_asks_now_and_then() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.plan([Fault::AnothersTurn; 40]);
+    let started = tokio::time::Instant::now();
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    assert!(started.elapsed() > Duration::from_millis(50), "{:?}", started.elapsed());
 }
