@@ -318,3 +318,21 @@ async fn who_waits_for_anothers_turn_asks_now_and_then() {
     runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
     assert!(started.elapsed() > Duration::from_millis(50), "{:?}", started.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_key_does_not_inherit_anothers_deadline() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.darken(true);
+    let mut hasty = keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), "k");
+    hasty.deadline = tokio::time::Instant::now() + Duration::from_millis(60);
+    let patient = keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), "k");
+    let light = async {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        store.darken(false);
+    };
+    let (first, second, ()) = tokio::join!(runtime.bus().send(hasty), runtime.bus().send(patient), light);
+    assert_eq!(first, Err(CommandError::DeadlineExceeded));
+    assert_eq!(second.unwrap().version, Sequence(1));
+    assert_eq!(sum(&runtime, "p").await, 1);
+}
