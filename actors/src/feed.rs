@@ -143,15 +143,18 @@ impl Feed {
 
 impl Follower {
     async fn next(&mut self) -> Result<RecordedEvent, StoreError> {
+        if let Some(event) = self.buffer.next() {
+            return Ok(event);
+        }
         let mut wake = self.feed.publisher.subscribe();
         loop {
-            if let Some(event) = self.buffer.next() {
-                return Ok(event);
-            }
             // Before the read: news that come during it must not be slept over.
             wake.borrow_and_update();
             let is_end = self.fill().await?;
-            if self.buffer.len() == 0 && is_end {
+            if let Some(event) = self.buffer.next() {
+                return Ok(event);
+            }
+            if is_end {
                 let _ = tokio::time::timeout(self.feed.poll, wake.changed()).await;
             }
         }

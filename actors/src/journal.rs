@@ -245,12 +245,11 @@ impl Journal {
     async fn try_append(&self, units: &[Unit]) -> Result<Vec<UnitOutcome>, StoreError> {
         let give_up = Instant::now() + self.limits.journal_retry;
         let mut pause = Duration::from_millis(20);
-        let batch = batch(units);
         self.metrics
             .batch_events
             .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
         loop {
-            let (store, batch) = (self.store.clone(), batch.clone());
+            let (store, batch) = (self.store.clone(), batch(units));
             // A task of its own: nothing that happens to the journal cuts a transaction in half.
             let result = tokio::spawn(async move { store.append(batch).await }).await;
             let error = match result {

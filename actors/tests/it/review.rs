@@ -101,7 +101,8 @@ impl Aggregate for Fragile {
 }
 
 fn fragile(events: Arc<impl EventStore>, snapshots: Arc<impl SnapshotStore>) -> RuntimeBuilder {
-    let limits = Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
+    let limits =
+        Limits { command_deadline: Duration::from_secs(1), journal_retry: Duration::ZERO, ..Limits::default() };
     RuntimeBuilder::new(events, snapshots).aggregate::<Fragile>().unwrap().limits(limits)
 }
 
@@ -288,12 +289,7 @@ async fn old_keys_are_forgotten_faster_than_they_come() {
     let name = |number: usize| -> Arc<str> { format!("k{number}").into() };
     let commands = (0..50_000).map(|number| CommandProbe {
         event_ids: Vec::new(),
-        key: Some(KeyRecord {
-            principal: "p".into(),
-            key: name(number),
-            fingerprint: [0; 32],
-            outcome: "{}".into(),
-        }),
+        key: Some(KeyRecord { principal: "p".into(), key: name(number), fingerprint: [0; 32], outcome: "{}".into() }),
     });
     let unit = AppendUnit { streams: Vec::new(), commands: commands.collect(), events: Vec::new() };
     store.append(AppendBatch { units: vec![unit] }).await.unwrap();
