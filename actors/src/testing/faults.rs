@@ -32,6 +32,8 @@ pub enum Fault {
     RefusesWord(&'static str),
     /// Another writer has the turn on every stream.
     AnothersTurn,
+    /// The batch is stored, and the answer comes so much later.
+    LateAnswer(std::time::Duration),
 }
 
 /// Wraps a store; each append takes the next planned fault, and none when the plan is used up.
@@ -118,6 +120,11 @@ impl<S: EventStore> EventStore for FaultStore<S> {
                         }
                     }
                     self.inner.append(batch).await
+                }
+                Fault::LateAnswer(by) => {
+                    let outcomes = self.inner.append(batch).await;
+                    tokio::time::sleep(by).await;
+                    outcomes
                 }
                 Fault::AnothersTurn => Ok(batch.units.iter().map(|_| UnitOutcome::Wait).collect()),
             }

@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 use event_sourcing_actors::{
     Aggregate, AggregateId, CommandData, DecisionContext, Limits, Position, Rejection, RuntimeBuilder, Sequence,
     Snapshot,
-    command_bus::{CommandRequest, Idempotency},
+    command_bus::{CommandAccepted, CommandRequest, Idempotency},
     commands,
     envelope::EventFilter,
     error::CommandError,
     events,
     memory::MemoryStore,
-    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, KeyRecord, SnapshotStore, StoreError},
+    ports::{
+        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, KeyRecord, SnapshotStore, StoreError, StreamRange,
+    },
     testing::{
         clock::ManualClock,
         faults::{Fault, FaultStore},
@@ -23,7 +25,7 @@ use futures_util::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{Nothing, Purse, Put, id, runtime, store, sum};
+use crate::support::{Added, Nothing, Panic, Purse, Put, id, runtime, store, sum};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Grow {
@@ -331,4 +333,88 @@ async fn who_waits_for_a_key_does_not_inherit_anothers_deadline() {
     assert_eq!(first, Err(CommandError::DeadlineExceeded));
     assert_eq!(second.unwrap().version, Sequence(1));
     assert_eq!(sum(&runtime, "p").await, 1);
+}
+
+/// What one caller was told of one command.
+fn may_be_stored(answer: &Result<CommandAccepted, CommandError>) -> std::ops::RangeInclusive<usize> {
+    match answer {
+        Ok(_) => 1..=1,
+        Err(CommandError::OutcomeUnknown { .. }) => 0..=1,
+        Err(_) => 0..=0,
+    }
+}
+
+/// Two processes on one store; lost requests, lost and late answers, dark reads, other's turns, panics, killed actors,
+/// passivation, impatient callers, keys: whatever a caller is told is true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_happens_every_answer_is_true() {
+    let store = FaultStore::new((*store()).clone());
+    let limits = Limits {
+        aggregate_idle: Duration::from_millis(3),
+        journal_retry: Duration::from_millis(30),
+        command_deadline: Duration::from_secs(2),
+        commands_per_aggregate_max: 64,
+        ..Limits::default()
+    };
+    let start = || async { Arc::new(runtime(&store, limits.clone()).await) };
+    let runtimes = [start().await, start().await];
+    let workers = (0..24_i64).map(|worker| {
+        let (runtime, store) = (runtimes[usize::try_from(worker % 2).unwrap()].clone(), store.clone());
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for turn in 0..60_i64 {
+                let chance = (worker * 7_919 + turn * 104_729) % 97;
+                let purse = format!("p{}", (worker / 2 + turn) % 3);
+                match chance {
+                    0..=3 => store.plan([Fault::LostAnswer]),
+                    4..=6 => store.plan([Fault::LostRequest]),
+                    7..=9 => store.plan([Fault::AnothersTurn]),
+                    10..=15 => store.plan([Fault::LateAnswer(Duration::from_millis(4))]),
+                    16 => store.darken(true),
+                    17..=30 => store.darken(false),
+                    31 => runtime.actor(&id(&purse)).unwrap().kill(),
+                    32..=34 => drop(runtime.execute::<Purse>(purse.as_str(), Panic {}).await.is_ok()),
+                    35 => store.plan([Fault::LostAnswer; 4]),
+                    _ => {}
+                }
+                let amount = worker * 1_000 + turn + 1;
+                let mut request = runtime.request::<Purse>(purse.as_str(), Put { amount }).unwrap();
+                if chance % 3 == 0 {
+                    request.deadline = tokio::time::Instant::now() + Duration::from_millis(5);
+                }
+                if chance % 2 == 0 {
+                    request = keyed(request, &format!("k{amount}"));
+                }
+                told.push((amount, runtime.bus().send(request).await));
+            }
+            told
+        })
+    });
+    let told = join_all(workers).await.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>();
+    store.darken(false);
+    for runtime in &runtimes {
+        runtime.shutdown().await;
+    }
+    let mut stored = std::collections::HashMap::<i64, usize>::new();
+    for purse in ["p0", "p1", "p2"] {
+        let range = StreamRange {
+            from: Sequence(1),
+            to: Sequence(u64::MAX),
+            direction: Direction::Forward,
+            limit: std::num::NonZeroU32::MAX,
+        };
+        for event in store.read_stream(&id(purse), range).await.unwrap() {
+            let Added { amount } = serde_json::from_slice(&event.data).unwrap();
+            *stored.entry(amount).or_default() += 1;
+        }
+    }
+    for (amount, answer) in &told {
+        let times = stored.get(amount).copied().unwrap_or(0);
+        assert!(may_be_stored(answer).contains(&times), "{amount} is stored {times} times, told {answer:?}");
+    }
+    let count = |is: fn(&Result<CommandAccepted, CommandError>) -> bool| told.iter().filter(|it| is(&it.1)).count();
+    let (accepted, unknown) =
+        (count(Result::is_ok), count(|it| matches!(it, Err(CommandError::OutcomeUnknown { .. }))));
+    println!("{accepted} accepted, {unknown} unknown of {}", told.len());
+    assert!(accepted > told.len() / 4, "{accepted} of {} accepted", told.len());
 }
