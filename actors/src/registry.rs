@@ -11,7 +11,7 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 use ractor::{ActorCell, ActorId, ActorRef, ActorRuntime, ActorStatus, MessagingErr};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
@@ -60,6 +60,8 @@ pub(crate) struct Registry {
     ids: DashMap<ActorId, AggregateId>,
     failures: DashMap<AggregateId, Failures>,
     started: Instant,
+    /// Woken when there are more live aggregates than allowed.
+    pub crowded: Notify,
     metrics: Metrics,
 }
 
@@ -95,7 +97,14 @@ const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 impl Registry {
     pub fn new(metrics: Metrics) -> Self {
-        Self { live: DashMap::new(), ids: DashMap::new(), failures: DashMap::new(), started: Instant::now(), metrics }
+        Self {
+            live: DashMap::new(),
+            ids: DashMap::new(),
+            failures: DashMap::new(),
+            started: Instant::now(),
+            crowded: Notify::new(),
+            metrics,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -277,6 +286,11 @@ impl WriteSide {
             .map_err(|error| CommandError::Internal { reason: format!("the actor could not start: {error}") })?;
         self.registry.ids.insert(actor.get_id(), id.clone());
         self.metrics.active_aggregates.inc();
+        // By the gauge: the map is locked here.
+        let live = usize::try_from(self.metrics.active_aggregates.get()).unwrap_or(0);
+        if live > self.limits.live_aggregates_max {
+            self.registry.crowded.notify_one();
+        }
         Ok(Live {
             actor,
             used_ms: Arc::new(AtomicU64::new(self.registry.now_ms())),

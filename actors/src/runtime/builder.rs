@@ -231,7 +231,13 @@ async fn sweep(write_side: Arc<WriteSide>, store: Arc<dyn EventStore>, stop: Can
     let limits = &write_side.limits;
     let pause = (limits.aggregate_idle / 4).clamp(Duration::from_millis(1), Duration::from_secs(5));
     let mut keys_due = Instant::now() + Duration::from_secs(60);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    let crowded = &write_side.registry.crowded;
+    let due = || async move {
+        let rest = CROWDED_PAUSE.min(pause);
+        tokio::time::sleep(rest).await;
+        let _ = tokio::time::timeout(pause.saturating_sub(rest), crowded.notified()).await;
+    };
+    while stop.run_until_cancelled(due()).await.is_some() {
         write_side.registry.passivate(limits);
         if Instant::now() < keys_due {
             continue;
@@ -252,6 +258,9 @@ async fn sweep(write_side: Arc<WriteSide>, store: Arc<dyn EventStore>, stop: Can
         }
     }
 }
+
+/// Between two sweeps, even if aggregates come faster than they end: each looks at all of them.
+const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds one sweep's transaction.
 const KEYS_PER_SWEEP: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);

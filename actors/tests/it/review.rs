@@ -418,3 +418,16 @@ async fn whatever_happens_every_answer_is_true() {
     println!("{accepted} accepted, {unknown} unknown of {}", told.len());
     assert!(accepted > told.len() / 20, "{accepted} of {} accepted", told.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_live_aggregates_than_allowed_end_at_once() {
+    let runtime = runtime(&store(), Limits { live_aggregates_max: 10, ..Limits::default() }).await;
+    for purse in 0..300 {
+        runtime.execute::<Purse>(format!("p{purse}"), Put { amount: 1 }).await.unwrap();
+    }
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(2);
+    while runtime.health().live_aggregates > 10 {
+        assert!(tokio::time::Instant::now() < give_up, "{:?}", runtime.health());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
