@@ -171,7 +171,7 @@ impl AggregateState {
         known: Vec<Arc<Work>>,
     ) {
         let (write_side, id, myself) = (self.write_side.clone(), self.state.aggregate_id.clone(), myself.clone());
-        let pause = backoff(self.held.iter().map(|work| work.losses()).max().unwrap_or(0));
+        let pause = backoff(self.held.iter().map(|work| work.attempts()).max().unwrap_or(0));
         let task = self.write_side.tasks.spawn(async move {
             if let Some(previous) = previous {
                 let _ = previous.wait(Some(write_side.limits.command_deadline)).await;
@@ -320,9 +320,9 @@ impl AggregateState {
     }
 }
 
-/// The wait before the next attempt of commands that lost so often: none at first, then up to some milliseconds, at
+/// The wait before the next attempt of commands that were decided in vain so often: none at first, then up to some milliseconds, at
 /// random, so that two writers do not meet again in step.
-fn backoff(losses: u32) -> Option<Duration> {
-    let most = Duration::from_millis(1 << losses.checked_sub(1)?.min(4));
+fn backoff(attempts: u32) -> Option<Duration> {
+    let most = Duration::from_millis(1 << attempts.checked_sub(1)?.min(4));
     Some(most.mul_f64(rand::rng().random_range(0.0..1.0)))
 }

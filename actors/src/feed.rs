@@ -143,15 +143,18 @@ impl Feed {
 
 impl Follower {
     async fn next(&mut self) -> Result<RecordedEvent, StoreError> {
+        if let Some(event) = self.buffer.next() {
+            return Ok(event);
+        }
         let mut wake = self.feed.publisher.subscribe();
         loop {
-            if let Some(event) = self.buffer.next() {
-                return Ok(event);
-            }
             // Before the read: news that come during it must not be slept over.
             wake.borrow_and_update();
             let is_end = self.fill().await?;
-            if self.buffer.len() == 0 && is_end {
+            if let Some(event) = self.buffer.next() {
+                return Ok(event);
+            }
+            if is_end {
                 let _ = tokio::time::timeout(self.feed.poll, wake.changed()).await;
             }
         }
@@ -165,7 +168,10 @@ impl Follower {
         let feed = &self.feed;
         let page = feed.store.read_all(self.after, &self.filter, feed.page).await?;
         let is_end = page.examined == self.after;
-        feed.publisher.raise(page.examined);
+        if !is_end {
+            // At the end `examined` is what the reader asked for, which may lie beyond the log.
+            feed.publisher.raise(page.examined);
+        }
         self.after = page.examined;
         self.buffer = page.events.into_iter();
         Ok(is_end)

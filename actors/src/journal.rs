@@ -250,7 +250,7 @@ impl Journal {
                     fail_unit(unit, &[], |_| {});
                 }
                 // To wait for another's turn is not to lose: the turn is short, and the budget is for races.
-                UnitOutcome::Wait => fail_unit(unit, &[], |_| {}),
+                UnitOutcome::Wait => fail_unit(unit, &[], |member| member.work.wait()),
                 UnitOutcome::Failed(error) => refuse_unit(unit, &error),
             }
         }

@@ -11,7 +11,7 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 use ractor::{ActorCell, ActorId, ActorRef, ActorRuntime, ActorStatus, MessagingErr};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
@@ -60,6 +60,8 @@ pub(crate) struct Registry {
     ids: DashMap<ActorId, AggregateId>,
     failures: DashMap<AggregateId, Failures>,
     started: Instant,
+    /// Woken when there are more live aggregates than allowed.
+    pub crowded: Notify,
     metrics: Metrics,
 }
 
@@ -95,7 +97,14 @@ const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 impl Registry {
     pub fn new(metrics: Metrics) -> Self {
-        Self { live: DashMap::new(), ids: DashMap::new(), failures: DashMap::new(), started: Instant::now(), metrics }
+        Self {
+            live: DashMap::new(),
+            ids: DashMap::new(),
+            failures: DashMap::new(),
+            started: Instant::now(),
+            crowded: Notify::new(),
+            metrics,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -111,6 +120,15 @@ impl Registry {
         self.live.remove_if(id, |_, live| live.actor.get_id() == actor);
         self.ids.remove(&actor);
         self.metrics.active_aggregates.set(i64::try_from(self.live.len()).unwrap_or(i64::MAX));
+    }
+
+    /// An actor ended, however it did.
+    pub fn ended(&self, actor: ActorId) {
+        // A copy: no guard is held while the entry goes.
+        let id = self.ids.get(&actor).map(|id| id.clone());
+        if let Some(id) = id {
+            self.forget(&id, actor);
+        }
     }
 
     /// An actor failed: its entry goes, and the next start waits longer the more often that happens.
@@ -258,12 +276,21 @@ impl WriteSide {
         previous: Option<ActorRef<AggregateMessage>>,
     ) -> Result<Live, CommandError> {
         let supervisor = self.supervisor.get().ok_or(CommandError::Draining)?.clone();
+        if supervisor.get_status() >= ActorStatus::Stopping {
+            // Nobody would own the actor any more.
+            return Err(CommandError::Draining);
+        }
         let arguments = AggregateArguments { write_side: self.clone(), aggregate_id: id.clone(), previous };
         // The start cannot fail: it only sets the memory up, so nothing is lost by not watching the handle.
         let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, AggregateActor, arguments, supervisor)
             .map_err(|error| CommandError::Internal { reason: format!("the actor could not start: {error}") })?;
         self.registry.ids.insert(actor.get_id(), id.clone());
         self.metrics.active_aggregates.inc();
+        // By the gauge: the map is locked here.
+        let live = usize::try_from(self.metrics.active_aggregates.get()).unwrap_or(0);
+        if live > self.limits.live_aggregates_max {
+            self.registry.crowded.notify_one();
+        }
         Ok(Live {
             actor,
             used_ms: Arc::new(AtomicU64::new(self.registry.now_ms())),

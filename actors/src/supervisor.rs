@@ -34,10 +34,15 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         write_side: &mut Arc<WriteSide>,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(cell, error) = event {
-            let reason = error.to_string();
-            tracing::error!(actor = %cell.get_id(), reason, "an aggregate's actor failed; the next command starts a new one");
-            write_side.registry.failed(cell.get_id(), &reason, &write_side.limits);
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let reason = error.to_string();
+                tracing::error!(actor = %cell.get_id(), reason, "an aggregate's actor failed; the next command starts a new one");
+                write_side.registry.failed(cell.get_id(), &reason, &write_side.limits);
+            }
+            // A killed actor does not get to say that it ends.
+            SupervisionEvent::ActorTerminated(cell, ..) => write_side.registry.ended(cell.get_id()),
+            _ => {}
         }
         Ok(())
     }

@@ -47,6 +47,8 @@ pub struct Work {
     pub(crate) request: CommandRequest,
     stage: Stage,
     losses: AtomicU32,
+    /// How often it met another writer's turn.
+    waits: AtomicU32,
     /// Why it cannot be decided; it is not tried again.
     fault: OnceLock<String>,
     reply: Mutex<Option<Reply>>,
@@ -72,6 +74,7 @@ impl Work {
             request,
             stage: Stage::default(),
             losses: AtomicU32::new(0),
+            waits: AtomicU32::new(0),
             fault: OnceLock::new(),
             reply: Mutex::new(Some(Reply { sender, permits })),
         };
@@ -136,5 +139,15 @@ impl Work {
     /// Counts one more loss to another writer.
     pub(crate) fn lose(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a turn of another writer: no loss, but nothing is gained by asking again at once.
+    pub(crate) fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was decided in vain.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.losses().saturating_add(self.waits.load(Ordering::Relaxed))
     }
 }

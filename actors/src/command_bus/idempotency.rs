@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{CommandRequest, CommandResult, Idempotency as Key, Middleware, Next};
 use crate::{answer::recorded_under, error::CommandError};
@@ -80,8 +83,13 @@ impl Idempotency {
                 }
                 Role::Follows(mut running) => {
                     let answer = running.answer.wait_for(Option::is_some);
-                    match tokio::time::timeout_at(request.deadline, answer).await {
-                        Ok(Ok(answer)) => return repeated(answer.clone()),
+                    let answer = timeout_at(request.deadline, answer).await.map(|answer| answer.map(|it| it.clone()));
+                    match answer {
+                        // The leader had less time than we have. What it stored is recognised by the key.
+                        Ok(Ok(answer)) if is_out_of_time(&answer) && Instant::now() < request.deadline => {
+                            let _ = running.answer.changed().await; // until it has gone
+                        }
+                        Ok(Ok(answer)) => return repeated(answer),
                         // The leader's caller went away without an answer: lead now.
                         Ok(Err(_)) => {}
                         Err(_) => return Err(CommandError::KeyInProgress),
@@ -102,6 +110,11 @@ fn is_unrecorded(result: &CommandResult) -> bool {
             | CommandError::UnknownEventType { .. }
             | CommandError::Invalid { .. })
     )
+}
+
+/// Whether the leader's own deadline is all that this answer tells of.
+fn is_out_of_time(answer: &Option<CommandResult>) -> bool {
+    matches!(answer, Some(Err(CommandError::DeadlineExceeded | CommandError::OutcomeUnknown { .. })))
 }
 
 /// The leader's answer, marked as a repetition.

@@ -231,18 +231,36 @@ async fn sweep(write_side: Arc<WriteSide>, store: Arc<dyn EventStore>, stop: Can
     let limits = &write_side.limits;
     let pause = (limits.aggregate_idle / 4).clamp(Duration::from_millis(1), Duration::from_secs(5));
     let mut keys_due = Instant::now() + Duration::from_secs(60);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    let crowded = &write_side.registry.crowded;
+    let due = || async move {
+        let rest = CROWDED_PAUSE.min(pause);
+        tokio::time::sleep(rest).await;
+        let _ = tokio::time::timeout(pause.saturating_sub(rest), crowded.notified()).await;
+    };
+    while stop.run_until_cancelled(due()).await.is_some() {
         write_side.registry.passivate(limits);
         if Instant::now() < keys_due {
             continue;
         }
         keys_due = Instant::now() + Duration::from_secs(60);
         let Ok(retention) = chrono::Duration::from_std(limits.key_retention) else { continue };
-        if let Err(error) = store.sweep_keys(write_side.clock.now() - retention, KEYS_PER_SWEEP).await {
-            tracing::warn!(%error, "old idempotency keys could not be removed");
+        let before = write_side.clock.now() - retention;
+        loop {
+            match store.sweep_keys(before, KEYS_PER_SWEEP).await {
+                // A full sweep leaves more: one a minute would be slower than keys can come.
+                Ok(swept) if swept >= u64::from(KEYS_PER_SWEEP.get()) && !stop.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old idempotency keys could not be removed");
+                    break;
+                }
+            }
         }
     }
 }
+
+/// Between two sweeps, even if aggregates come faster than they end: each looks at all of them.
+const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds one sweep's transaction.
 const KEYS_PER_SWEEP: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);

@@ -30,6 +30,10 @@ pub enum Fault {
     LostAnswer,
     /// The store refuses every batch that holds an event with this word in its payload.
     RefusesWord(&'static str),
+    /// Another writer has the turn on every stream.
+    AnothersTurn,
+    /// The batch is stored, and the answer comes so much later.
+    LateAnswer(std::time::Duration),
 }
 
 /// Wraps a store; each append takes the next planned fault, and none when the plan is used up.
@@ -117,6 +121,12 @@ impl<S: EventStore> EventStore for FaultStore<S> {
                     }
                     self.inner.append(batch).await
                 }
+                Fault::LateAnswer(by) => {
+                    let outcomes = self.inner.append(batch).await;
+                    tokio::time::sleep(by).await;
+                    outcomes
+                }
+                Fault::AnothersTurn => Ok(batch.units.iter().map(|_| UnitOutcome::Wait).collect()),
             }
         })
     }

@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 use event_sourcing_actors::{
     Aggregate, AggregateId, CommandData, DecisionContext, Limits, Position, Rejection, RuntimeBuilder, Sequence,
     Snapshot,
-    command_bus::{CommandRequest, Idempotency},
+    command_bus::{CommandAccepted, CommandRequest, Idempotency},
     commands,
     envelope::EventFilter,
     error::CommandError,
     events,
     memory::MemoryStore,
-    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, KeyRecord, SnapshotStore, StoreError},
+    ports::{
+        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, KeyRecord, SnapshotStore, StoreError, StreamRange,
+    },
     testing::{
         clock::ManualClock,
         faults::{Fault, FaultStore},
@@ -23,7 +25,7 @@ use futures_util::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{Nothing, Purse, Put, id, runtime, store, sum};
+use crate::support::{Added, Nothing, Panic, Purse, Put, id, runtime, store, sum};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Grow {
@@ -245,5 +247,187 @@ async fn the_answer_of_a_command_with_many_events_is_repeated_whole() {
         let again = runtime.bus().send(request).await.unwrap();
         assert_eq!((again.version, again.position), (first.version, first.position));
         assert_eq!(again.events, first.events);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_beyond_the_head_delays_nobody() {
+    let runtime = runtime(&store(), Limits { feed_poll: Duration::from_secs(60), ..Limits::default() }).await;
+    let beyond = runtime.feed().follow(Position(1_000_000), EventFilter::default());
+    assert!(tokio::time::timeout(Duration::from_millis(50), Box::pin(beyond).next()).await.is_err());
+    let mut events = Box::pin(runtime.feed().follow(Position::ZERO, EventFilter::default()));
+    let put = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    };
+    let (seen, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(3), events.next()), put);
+    assert_eq!(seen.unwrap().unwrap().unwrap().position, Position(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_shutdown_no_actor_starts() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    assert!(runtime.shutdown().await);
+    assert_eq!(runtime.actor(&id("p")).map(|actor| actor.get_id()), Err(CommandError::Draining));
+    assert_eq!(runtime.health().live_aggregates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_actor_is_forgotten() {
+    let runtime = runtime(&store(), Limits::default()).await;
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    runtime.actor(&id("p")).unwrap().kill();
+    let started = tokio::time::Instant::now();
+    assert!(runtime.shutdown().await);
+    assert!(started.elapsed() < Duration::from_secs(1), "shutdown waited for an actor that is gone");
+    assert_eq!(runtime.health().live_aggregates, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_keys_are_forgotten_faster_than_they_come() {
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let store = Arc::new(MemoryStore::new(clock.clone()));
+    let name = |number: usize| -> Arc<str> { format!("k{number}").into() };
+    let commands = (0..50_000).map(|number| CommandProbe {
+        event_ids: Vec::new(),
+        key: Some(KeyRecord { principal: "p".into(), key: name(number), fingerprint: [0; 32], outcome: "{}".into() }),
+    });
+    let unit = AppendUnit { streams: Vec::new(), commands: commands.collect(), events: Vec::new() };
+    store.append(AppendBatch { units: vec![unit] }).await.unwrap();
+    clock.advance(chrono::Duration::hours(25));
+    let runtime = RuntimeBuilder::new(store.clone(), store.clone()).clock(clock).start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let mut left = 0;
+    for number in 0..50_000 {
+        left += usize::from(store.find_key("p", &name(number)).await.unwrap().is_some());
+    }
+    assert_eq!(left, 0);
+    assert!(runtime.shutdown().await);
+}
+
+/// A turn lasts 50 ms; who waits for its end must not keep the log's lock busy meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_anothers_turn_asks_now_and_then() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.plan([Fault::AnothersTurn; 40]);
+    let started = tokio::time::Instant::now();
+    runtime.execute::<Purse>("p", Put { amount: 1 }).await.unwrap();
+    assert!(started.elapsed() > Duration::from_millis(50), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_key_does_not_inherit_anothers_deadline() {
+    let store = FaultStore::new((*store()).clone());
+    let runtime = runtime(&store, Limits::default()).await;
+    store.darken(true);
+    let mut hasty = keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), "k");
+    hasty.deadline = tokio::time::Instant::now() + Duration::from_millis(60);
+    let patient = keyed(runtime.request::<Purse>("p", Put { amount: 1 }).unwrap(), "k");
+    let light = async {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        store.darken(false);
+    };
+    let (first, second, ()) = tokio::join!(runtime.bus().send(hasty), runtime.bus().send(patient), light);
+    assert_eq!(first, Err(CommandError::DeadlineExceeded));
+    assert_eq!(second.unwrap().version, Sequence(1));
+    assert_eq!(sum(&runtime, "p").await, 1);
+}
+
+/// What one caller was told of one command.
+fn may_be_stored(answer: &Result<CommandAccepted, CommandError>) -> std::ops::RangeInclusive<usize> {
+    match answer {
+        Ok(_) => 1..=1,
+        Err(CommandError::OutcomeUnknown { .. }) => 0..=1,
+        Err(_) => 0..=0,
+    }
+}
+
+/// Two processes on one store; lost requests, lost and late answers, dark reads, other's turns, panics, killed actors,
+/// passivation, impatient callers, keys: whatever a caller is told is true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_happens_every_answer_is_true() {
+    let store = FaultStore::new((*store()).clone());
+    let limits = Limits {
+        aggregate_idle: Duration::from_millis(3),
+        journal_retry: Duration::from_millis(30),
+        command_deadline: Duration::from_secs(2),
+        commands_per_aggregate_max: 64,
+        ..Limits::default()
+    };
+    let start = || async { Arc::new(runtime(&store, limits.clone()).await) };
+    let runtimes = [start().await, start().await];
+    let workers = (0..24_i64).map(|worker| {
+        let (runtime, store) = (runtimes[usize::try_from(worker % 2).unwrap()].clone(), store.clone());
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for turn in 0..60_i64 {
+                let chance = (worker * 7_919 + turn * 104_729) % 97;
+                let purse = format!("p{}", (worker / 2 + turn) % 3);
+                match chance {
+                    0..=3 => store.plan([Fault::LostAnswer]),
+                    4..=6 => store.plan([Fault::LostRequest]),
+                    7..=9 => store.plan([Fault::AnothersTurn]),
+                    10..=15 => store.plan([Fault::LateAnswer(Duration::from_millis(4))]),
+                    16 => store.darken(true),
+                    17..=30 => store.darken(false),
+                    31 => runtime.actor(&id(&purse)).unwrap().kill(),
+                    32..=34 => drop(runtime.execute::<Purse>(purse.as_str(), Panic {}).await.is_ok()),
+                    35 => store.plan([Fault::LostAnswer; 4]),
+                    _ => {}
+                }
+                let amount = worker * 1_000 + turn + 1;
+                let mut request = runtime.request::<Purse>(purse.as_str(), Put { amount }).unwrap();
+                if chance % 3 == 0 {
+                    request.deadline = tokio::time::Instant::now() + Duration::from_millis(5);
+                }
+                if chance % 2 == 0 {
+                    request = keyed(request, &format!("k{amount}"));
+                }
+                told.push((amount, runtime.bus().send(request).await));
+            }
+            told
+        })
+    });
+    let told = join_all(workers).await.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>();
+    store.darken(false);
+    for runtime in &runtimes {
+        runtime.shutdown().await;
+    }
+    let mut stored = std::collections::HashMap::<i64, usize>::new();
+    for purse in ["p0", "p1", "p2"] {
+        let range = StreamRange {
+            from: Sequence(1),
+            to: Sequence(u64::MAX),
+            direction: Direction::Forward,
+            limit: std::num::NonZeroU32::MAX,
+        };
+        for event in store.read_stream(&id(purse), range).await.unwrap() {
+            let Added { amount } = serde_json::from_slice(&event.data).unwrap();
+            *stored.entry(amount).or_default() += 1;
+        }
+    }
+    for (amount, answer) in &told {
+        let times = stored.get(amount).copied().unwrap_or(0);
+        assert!(may_be_stored(answer).contains(&times), "{amount} is stored {times} times, told {answer:?}");
+    }
+    let count = |is: fn(&Result<CommandAccepted, CommandError>) -> bool| told.iter().filter(|it| is(&it.1)).count();
+    let (accepted, unknown) =
+        (count(Result::is_ok), count(|it| matches!(it, Err(CommandError::OutcomeUnknown { .. }))));
+    println!("{accepted} accepted, {unknown} unknown of {}", told.len());
+    assert!(accepted > told.len() / 20, "{accepted} of {} accepted", told.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_live_aggregates_than_allowed_end_at_once() {
+    let runtime = runtime(&store(), Limits { live_aggregates_max: 10, ..Limits::default() }).await;
+    for purse in 0..300 {
+        runtime.execute::<Purse>(format!("p{purse}"), Put { amount: 1 }).await.unwrap();
+    }
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(2);
+    while runtime.health().live_aggregates > 10 {
+        assert!(tokio::time::Instant::now() < give_up, "{:?}", runtime.health());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
