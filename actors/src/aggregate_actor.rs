@@ -288,7 +288,8 @@ impl AggregateState {
     /// Hands a decision to the journal. Waiting here is the back-pressure; the journal never waits for an actor.
     async fn submit(&self, member: Box<Member>) {
         if let Err(closed) = self.write_side.journal.send(member).await {
-            closed.0.work.answer(Err(CommandError::Draining));
+            // Not this time; but an older attempt may have been stored, so "nothing was done" would be a guess.
+            closed.0.work.answer(Err(CommandError::Interrupted));
         }
     }
 

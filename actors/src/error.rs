@@ -169,7 +169,9 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { reason } => Self::StoreUnavailable { reason },
-            StoreError::Refused { .. } | StoreError::Corrupt { .. } => Self::Internal { reason: error.to_string() },
+            StoreError::DurabilityLost { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
+                Self::Internal { reason: error.to_string() }
+            }
         }
     }
 }

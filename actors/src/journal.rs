@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    ops::ControlFlow,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -93,8 +94,9 @@ impl Journal {
             self.gather(&mut waiting, was_busy).await;
             let units = self.next_batch(&mut waiting);
             was_busy = units.len() > 1;
-            if !units.is_empty() {
-                self.append(units).await;
+            if !units.is_empty() && self.append(units).await.is_break() {
+                // Whoever owns the runtime sees in its health that the journal has ended.
+                return;
             }
         }
     }
@@ -174,7 +176,8 @@ impl Journal {
     }
 
     /// Appends a batch and settles it; a batch that the store refuses is halved until only the guilty member is left.
-    async fn append(&self, units: Vec<Unit>) {
+    /// Breaks when nothing more may be acknowledged.
+    async fn append(&self, units: Vec<Unit>) -> ControlFlow<()> {
         let mut batches = vec![units];
         while let Some(mut units) = batches.pop() {
             // What follows a refused command of its stream is decided again; to try it would count as a loss of its own.
@@ -184,14 +187,11 @@ impl Journal {
             }
             match self.try_append(&units).await {
                 Ok(outcomes) => self.settle(units, outcomes),
-                Err(StoreError::Unavailable { reason }) => {
-                    tracing::error!(reason, "the outcome of a batch stays unknown");
-                    for unit in units {
-                        fail_unit(unit, &[], |member| {
-                            let command_id = member.work.request.command_id;
-                            member.work.answer(Err(CommandError::OutcomeUnknown { command_id }));
-                        });
-                    }
+                Err(StoreError::Unavailable { reason }) => leave_open(units, &reason),
+                Err(StoreError::DurabilityLost { reason }) => {
+                    leave_open(units, &reason);
+                    tracing::error!(reason, "the journal ends: what is stored may not be durable");
+                    return ControlFlow::Break(());
                 }
                 Err(error) if units.len() > 1 => {
                     tracing::warn!(%error, units = units.len(), "a batch was refused; looking for the guilty command");
@@ -209,6 +209,7 @@ impl Journal {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// One append, repeated with the same batch while its outcome is unknown, until the bound.
@@ -219,13 +220,14 @@ impl Journal {
             .batch_events
             .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
         loop {
-            // Nobody drops this task half-way (shutdown lets go of it), and a panic of a driver is not the end of it.
+            // Nobody drops this task half-way: shutdown lets go of it.
             let result = AssertUnwindSafe(self.store.append(batch(units))).catch_unwind().await;
             let error = match result {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(StoreError::Unavailable { reason })) => StoreError::Unavailable { reason },
                 Ok(Err(error)) => return Err(error),
-                Err(_) => StoreError::Unavailable { reason: "the append panicked".to_owned() },
+                // Nobody knows what state the store is in.
+                Err(_) => return Err(StoreError::DurabilityLost { reason: "the append panicked".to_owned() }),
             };
             if Instant::now() + pause >= give_up {
                 return Err(error);
@@ -282,6 +284,17 @@ impl Journal {
             }
         }
         last
+    }
+}
+
+/// Nobody knows what became of these: their callers are told so.
+fn leave_open(units: Vec<Unit>, reason: &str) {
+    tracing::error!(reason, "the outcome of a batch stays unknown");
+    for unit in units {
+        fail_unit(unit, &[], |member| {
+            let command_id = member.work.request.command_id;
+            member.work.answer(Err(CommandError::OutcomeUnknown { command_id }));
+        });
     }
 }
 

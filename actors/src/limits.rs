@@ -13,6 +13,8 @@ pub struct Limits {
     pub command_deadline: Duration,
     /// Aggregates that load their history at once.
     pub recoveries_max: usize,
+    /// How long loading one aggregate's history may take.
+    pub load: Duration,
     /// Live aggregates; above it the longest idle ones are passivated.
     pub live_aggregates_max: usize,
     /// An aggregate without commands for so long is passivated.
@@ -52,6 +54,7 @@ impl Default for Limits {
             commands_per_aggregate_max: 256,
             command_deadline: Duration::from_secs(5),
             recoveries_max: 50,
+            load: Duration::from_secs(60),
             live_aggregates_max: 20_000,
             aggregate_idle: Duration::from_secs(300),
             conflict_losses_max: 20,

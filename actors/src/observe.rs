@@ -1,6 +1,13 @@
 //! Metrics of one runtime, in a registry of its own, and a store that measures another.
 
-use std::{num::NonZeroU32, sync::Arc, time::Instant};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -162,11 +169,40 @@ impl Metrics {
     }
 }
 
+/// When the store answered last: tells a store that is silent from a process that is busy.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    started: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { started: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn beat(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// How long ago the store answered.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
+    }
+}
+
 /// An event store whose calls are measured.
 #[derive(Debug)]
 pub(crate) struct ObservedStore {
     pub inner: Arc<dyn EventStore>,
     pub metrics: Metrics,
+    pub pulse: Arc<Pulse>,
 }
 
 impl ObservedStore {
@@ -179,6 +215,9 @@ impl ObservedStore {
             let started = Instant::now();
             let result = call.await;
             let outcome = if result.is_ok() { "ok" } else { "error" };
+            if result.is_ok() {
+                self.pulse.beat();
+            }
             self.metrics
                 .store_duration
                 .with_label_values(&[operation, outcome])

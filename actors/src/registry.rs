@@ -23,7 +23,7 @@ use crate::{
     id::{AggregateId, AggregateType},
     journal::Member,
     limits::Limits,
-    observe::Metrics,
+    observe::{Metrics, Pulse},
     ports::{Clock, StoreError},
     recovery::{Recovered, Recovery, RecoveryError},
     version::Sequence,
@@ -39,6 +39,7 @@ pub(crate) struct WriteSide {
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub metrics: Metrics,
+    pub pulse: Arc<Pulse>,
     pub snapshot_frequency: SnapshotFrequency,
     pub supervisor: OnceLock<ActorCell>,
     pub tasks: TaskTracker,
@@ -91,6 +92,9 @@ pub struct ParkedAggregate {
     /// How often it failed within a minute.
     pub failures: u32,
 }
+
+/// A store that answered nothing for so long, while a command waited, is the reason.
+const SILENT_STORE: Duration = Duration::from_secs(2);
 
 /// Failures further apart than this are not counted together.
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
@@ -226,7 +230,11 @@ impl WriteSide {
         loop {
             let result = {
                 let _permit = self.recoveries.acquire().await;
-                self.recovery.load(id, Sequence(u64::MAX), true).await
+                let load = self.recovery.load(id, Sequence(u64::MAX), true);
+                tokio::time::timeout(self.limits.load, load).await.unwrap_or_else(|_| {
+                    let reason = format!("the history did not arrive within {:?}", self.limits.load);
+                    Err(StoreError::Unavailable { reason }.into())
+                })
             };
             match result {
                 Err(RecoveryError::Store(StoreError::Unavailable { .. })) if pause < Duration::from_millis(400) => {
@@ -306,9 +314,18 @@ impl WriteSide {
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(CommandError::Interrupted),
-            Err(_) if stage.abandon() => Err(CommandError::DeadlineExceeded),
+            Err(_) if stage.abandon() => Err(self.not_decided()),
             Err(_) => Err(CommandError::OutcomeUnknown { command_id }),
         }
+    }
+
+    /// Why a command was not decided in time: a store that has been silent all the while, or too much work.
+    fn not_decided(&self) -> CommandError {
+        let silence = self.pulse.silence();
+        if silence < SILENT_STORE {
+            return CommandError::DeadlineExceeded;
+        }
+        CommandError::StoreUnavailable { reason: format!("it has not answered for {} s", silence.as_secs()) }
     }
 
     async fn send(

@@ -65,11 +65,14 @@ impl Storage {
     pub(crate) async fn open(settings: &settings::EventStore, opening: Opening) -> Result<Self, AppError> {
         let give_up = Instant::now() + opening.patience;
         let mut pause = Duration::from_millis(100);
+        let mut is_told = false;
         loop {
             let left = give_up.saturating_duration_since(Instant::now());
             match Self::try_open(settings, opening, left).await {
                 Err(AppError::Open(error)) if error.is_retryable() && Instant::now() + pause < give_up => {
-                    tracing::warn!(%error, "trying again for {} s", (give_up - Instant::now()).as_secs());
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "trying again for up to {} s", left.as_secs().max(1));
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }

@@ -152,7 +152,9 @@ impl From<AppError> for Failure {
             }
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. }) => Exit::Integrity,
-            AppError::Store(StoreError::Refused { .. }) | AppError::Start(_) => Exit::Failed,
+            AppError::Store(StoreError::Refused { .. } | StoreError::DurabilityLost { .. }) | AppError::Start(_) => {
+                Exit::Failed
+            }
         };
         Self::new(exit, error.to_string())
     }
@@ -163,7 +165,7 @@ impl From<StoreError> for Failure {
         let exit = match error {
             StoreError::Unavailable { .. } => Exit::Unavailable,
             StoreError::Corrupt { .. } => Exit::Integrity,
-            StoreError::Refused { .. } => Exit::Failed,
+            StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

@@ -9,7 +9,7 @@ use std::{
 
 use event_sourcing_actors::{
     AggregateId, EventFilter, Expected, FieldError, Position, Sequence,
-    command_bus::{Action, CommandRequest, Idempotency, RawAppend, RawEvent},
+    command_bus::{Action, CommandRequest, Idempotency, Principal, RawAppend, RawEvent},
     error::CommandError,
     history::ReplayRequest,
     ports::{Direction, StreamRange},
@@ -124,6 +124,8 @@ impl Local {
             }
         };
         let mut request = CommandRequest::new(change.aggregate_id, action, self.timeout);
+        // As whoever calls a server without authentication, so that both share their idempotency keys.
+        request.principal = Principal::anonymous();
         request.expected = change.expected;
         request.idempotency = idempotency;
         request.dry_run = change.dry_run;

@@ -197,7 +197,7 @@ impl Problem {
             StoreError::Unavailable { .. } => {
                 Self::new(STORE_UNAVAILABLE, "the event store does not answer; nothing was done")
             }
-            StoreError::Refused { .. } => Self::internal(),
+            StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Self::internal(),
             StoreError::Corrupt { .. } => {
                 Self::new(INTEGRITY_VIOLATION, "the event store holds something that cannot be read")
             }

@@ -170,6 +170,13 @@ pub enum StoreError {
         /// What the driver said.
         reason: String,
     },
+    /// A flush failed: what the store shows may not survive a power cut, so nothing it says can be acknowledged any
+    /// more. The process should end; what was flushed is found again at its next start.
+    #[error("the event store could not flush: {reason}")]
+    DurabilityLost {
+        /// What the driver said.
+        reason: String,
+    },
     /// The store refused the statement; certainly nothing was stored.
     #[error("the event store refused: {reason}")]
     Refused {

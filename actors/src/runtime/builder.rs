@@ -25,7 +25,7 @@ use crate::{
     id::AggregateType,
     journal::Journal,
     limits::Limits,
-    observe::{Metrics, ObservedStore},
+    observe::{Metrics, ObservedStore, Pulse},
     ports::{Clock, EventStore, SnapshotStore, SystemClock},
     pubsub::Publisher,
     recovery::Recovery,
@@ -145,7 +145,9 @@ impl RuntimeBuilder {
             types.iter().map(|(kind, _)| *kind),
             types.iter().flat_map(|(_, commands)| commands.iter().copied()),
         );
-        let store: Arc<dyn EventStore> = Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone() });
+        let pulse = Arc::new(Pulse::default());
+        let store: Arc<dyn EventStore> =
+            Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
@@ -164,6 +166,7 @@ impl RuntimeBuilder {
             clock: self.clock,
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
+            pulse,
             snapshot_frequency: self.snapshot_frequency,
             supervisor: OnceLock::new(),
             tasks: TaskTracker::new(),

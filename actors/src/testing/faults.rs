@@ -32,6 +32,8 @@ pub enum Fault {
     RefusesWord(&'static str),
     /// Another writer has the turn on every stream.
     AnothersTurn,
+    /// A flush fails: nothing more can be acknowledged.
+    FlushFails,
     /// The batch is stored, and the answer comes so much later.
     LateAnswer(std::time::Duration),
 }
@@ -43,6 +45,7 @@ pub struct FaultStore<S> {
     plan: Mutex<VecDeque<Fault>>,
     always: Mutex<Fault>,
     is_dark: std::sync::atomic::AtomicBool,
+    is_silent: std::sync::atomic::AtomicBool,
 }
 
 impl<S> FaultStore<S> {
@@ -53,6 +56,7 @@ impl<S> FaultStore<S> {
             plan: Mutex::default(),
             always: Mutex::new(Fault::None),
             is_dark: std::sync::atomic::AtomicBool::new(false),
+            is_silent: std::sync::atomic::AtomicBool::new(false),
         })
     }
 
@@ -71,6 +75,11 @@ impl<S> FaultStore<S> {
         self.is_dark.store(is_dark, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// Makes reads that begin from now on wait until they are dropped, or answer again.
+    pub fn silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, std::sync::atomic::Ordering::SeqCst);
+    }
+
     fn next(&self) -> Fault {
         let planned = self.plan.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         planned.unwrap_or(*self.always.lock().unwrap_or_else(PoisonError::into_inner))
@@ -80,6 +89,9 @@ impl<S> FaultStore<S> {
         &self,
         read: BoxFuture<'a, Result<T, StoreError>>,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
+        if self.is_silent.load(std::sync::atomic::Ordering::SeqCst) {
+            return Box::pin(std::future::pending());
+        }
         if self.is_dark.load(std::sync::atomic::Ordering::SeqCst) { Box::pin(async { Err(lost()) }) } else { read }
     }
 }
@@ -105,6 +117,7 @@ impl<S: EventStore> EventStore for FaultStore<S> {
         Box::pin(async move {
             match self.next() {
                 Fault::None => self.inner.append(batch).await,
+                Fault::FlushFails => Err(StoreError::DurabilityLost { reason: "no flush (planned)".to_owned() }),
                 Fault::LostRequest => Err(lost()),
                 Fault::LostAnswer => {
                     self.inner.append(batch).await?;

@@ -234,3 +234,35 @@ async fn an_expired_command_has_no_effect() {
     assert_eq!(runtime.bus().send(request).await, Err(CommandError::DeadlineExceeded));
     assert_eq!(runtime.feed().head().await.unwrap().0, 0);
 }
+
+/// soundness.md, H8: after a failed flush nothing is acknowledged any more, and the owner is told to end the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_flush_ends_the_journal_and_acknowledges_nothing() {
+    let store = FaultStore::new((*store()).clone());
+    let limits = Limits { command_deadline: Duration::from_millis(500), ..Limits::default() };
+    let runtime = runtime(&store, limits).await;
+    store.plan([Fault::FlushFails]);
+    let open = runtime.execute::<Purse>("p", Put { amount: 1 }).await;
+    assert!(matches!(open, Err(CommandError::OutcomeUnknown { .. })), "{open:?}");
+    let later = runtime.execute::<Purse>("q", Put { amount: 1 }).await;
+    assert!(matches!(later, Err(CommandError::OutcomeUnknown { .. })), "{later:?}");
+    assert!(!runtime.health().is_alive);
+}
+
+/// A silent store is not overload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_silent_is_named_as_the_reason() {
+    let store = FaultStore::new((*store()).clone());
+    let limits =
+        Limits { command_deadline: Duration::from_millis(2_500), load: Duration::from_secs(3), ..Limits::default() };
+    let runtime = runtime(&store, limits).await;
+    store.silence(true);
+    let refused = runtime.execute::<Purse>("p", Put { amount: 1 }).await;
+    assert!(matches!(refused, Err(CommandError::StoreUnavailable { .. })), "{refused:?}");
+    store.silence(false);
+    // The load that hangs is given up after its bound.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while runtime.execute::<Purse>("p", Put { amount: 1 }).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+}

@@ -21,6 +21,16 @@ const SCHEMA: i32 = 17;
 const AUTH: i32 = 23;
 const NOTADB: i32 = 26;
 
+// Extended codes of IOERR: a flush of a file or of its folder failed.
+const IOERR_FSYNC: i32 = 1_034;
+const IOERR_DIR_FSYNC: i32 = 1_290;
+
+/// Whether a flush failed: the pages may be in the file and will never be flushed, whatever a repetition says.
+fn is_flush(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse().ok());
+    matches!(code, Some(IOERR_FSYNC | IOERR_DIR_FSYNC))
+}
+
 /// The primary result code: the low byte of the extended one.
 fn result_code(error: &Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
@@ -35,6 +45,9 @@ pub(super) fn is_busy(error: &Error) -> bool {
 /// An error of a statement.
 pub(super) fn store_error(error: Error) -> StoreError {
     let reason = error.to_string();
+    if is_flush(&error) {
+        return StoreError::DurabilityLost { reason };
+    }
     match (&error, result_code(&error)) {
         (
             _,
