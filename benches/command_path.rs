@@ -1,7 +1,7 @@
 //! The whole command path in process, durable: 1, 16, 64 and 256 in flight over 1,000 and 10,000 aggregates and on one
 //! hot aggregate, against the group-commit ceiling (the same rows inserted raw, no actors) of the same run; and the
 //! memory of an idle live aggregate. `cargo bench --bench command_path`; `BENCH_SECONDS=1` for a quick look, `-- single`
-//! for a part.
+//! for a part, `BENCH_IN_FLIGHT=64` for one number of callers, `BENCH_BACKEND=postgres` for one store.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark may panic")]
 
@@ -60,7 +60,8 @@ async fn path(backend: &Backend) {
     create(&runtime, "k", 1_000).await;
     create(&runtime, "w", 10_000).await;
     create(&runtime, "h", 1).await;
-    for in_flight in [1, 16, 64, 256] {
+    let only: Option<usize> = std::env::var("BENCH_IN_FLIGHT").ok().and_then(|only| only.parse().ok());
+    for in_flight in [1, 16, 64, 256].into_iter().filter(|n| only.is_none_or(|only| only == *n)) {
         let full = full_batches(&backend.raw, in_flight).await;
         full.print(&format!("{} raw batches of {in_flight}, back to back", backend.name), None);
         let ceiling = group_commit(backend.raw.clone(), in_flight).await;

@@ -5,6 +5,10 @@ mod bootstrap;
 mod cli;
 mod shutdown;
 
+/// Commands are many small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

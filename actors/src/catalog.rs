@@ -36,8 +36,8 @@ pub enum CatalogError {
         /// Who came second.
         second: String,
     },
-    /// A name is no identifier.
-    #[error("aggregate type {name:?} {error}")]
+    /// The aggregate's name, or that of one of its events, is no identifier.
+    #[error("a name of aggregate {name:?} {error}")]
     Name {
         /// The name.
         name: &'static str,
@@ -66,7 +66,9 @@ impl Catalog {
     pub fn register<A: Aggregate>(&mut self) -> Result<(), CatalogError> {
         let aggregate_type =
             AggregateType::new(A::TYPE).map_err(|error| CatalogError::Name { name: A::TYPE, error })?;
-        let model: Arc<dyn Model> = Arc::new(Typed::<A>::new(aggregate_type.clone()));
+        let model: Arc<dyn Model> = Arc::new(
+            Typed::<A>::new(aggregate_type.clone()).map_err(|error| CatalogError::Name { name: A::TYPE, error })?,
+        );
         let twice = |kind, name: &str, first: &dyn Model| CatalogError::Twice {
             kind,
             name: name.to_owned(),

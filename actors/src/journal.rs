@@ -265,15 +265,15 @@ impl Journal {
     fn commit(&self, unit: Unit, committed: Committed) -> Position {
         let mut next = committed.first_position;
         let mut last = Position::ZERO;
+        if let Some(first) = unit.iter().find_map(|member| member.events.first()) {
+            let count: usize = unit.iter().map(|member| member.events.len()).sum();
+            self.metrics.events_appended.with_label_values(&[first.aggregate_type.as_str()]).inc_by(count as u64);
+        }
         for member in unit {
             let count = member.events.len() as u64;
             if count > 0 {
                 last = Position(next.0 + count - 1);
                 member.progress.raise_position(last);
-                self.metrics
-                    .events_appended
-                    .with_label_values(&[member.events[0].aggregate_type.as_str()])
-                    .inc_by(count);
             }
             member.progress.settle(member.ticket);
             member.work.answer(member.answer.settled(next, member.progress.position()));

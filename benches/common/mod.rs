@@ -29,6 +29,10 @@ use hdrhistogram::Histogram;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+/// As in the program; the baselines run on it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A store with a fresh database, and a second fresh database of the same schema for raw inserts.
 pub struct Backend {
     pub name: &'static str,
@@ -49,11 +53,16 @@ enum RawConnection {
     Postgres(PgConnection),
 }
 
-/// Both backends; PostgreSQL only where it is installed.
+/// Both backends, or the one that `BENCH_BACKEND` names; PostgreSQL only where it is installed.
 pub async fn backends() -> Vec<Backend> {
-    let mut all = vec![sqlite().await];
-    if let Some(backend) = postgres_backend().await {
-        all.push(backend);
+    let only = std::env::var("BENCH_BACKEND").ok();
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    let mut all = Vec::new();
+    if is_wanted("sqlite") {
+        all.push(sqlite().await);
+    }
+    if is_wanted("postgres") {
+        all.extend(postgres_backend().await);
     }
     all
 }

@@ -11,7 +11,7 @@ use crate::{
     codec::CodecError,
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
-    id::{AggregateId, AggregateType, EventType},
+    id::{AggregateId, AggregateType, EventType, IdError},
     upcast::Upcasters,
 };
 
@@ -67,20 +67,28 @@ pub(crate) trait Model: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Typed<A> {
     aggregate_type: AggregateType,
+    kinds: Kinds,
     aggregate: PhantomData<fn() -> A>,
 }
 
-#[derive(Debug)]
-struct TypedInstance<A>(A);
+/// The event types of an aggregate with their schema versions, made once.
+type Kinds = Arc<[(EventType, u32)]>;
 
-impl<A: Aggregate> Typed<A> {
-    pub fn new(aggregate_type: AggregateType) -> Self {
-        Self { aggregate_type, aggregate: PhantomData }
-    }
+#[derive(Debug)]
+struct TypedInstance<A> {
+    state: A,
+    kinds: Kinds,
 }
 
-fn event_type(name: &str) -> Result<EventType, Decline> {
-    EventType::new(name).map_err(|error| Decline::Fault(format!("event type {name:?} {error}")))
+impl<A: Aggregate> Typed<A> {
+    pub fn new(aggregate_type: AggregateType) -> Result<Self, IdError> {
+        let kinds = A::Event::KINDS.iter().map(|(name, version)| EventType::new(name).map(|kind| (kind, *version)));
+        Ok(Self { aggregate_type, kinds: kinds.collect::<Result<_, _>>()?, aggregate: PhantomData })
+    }
+
+    fn instance(&self, state: A) -> Box<dyn Instance> {
+        Box::new(TypedInstance { state, kinds: self.kinds.clone() })
+    }
 }
 
 /// Refuses an event whose id member names another stream: readers of the log would count it there.
@@ -94,8 +102,11 @@ fn names_own_stream(member: &str, id: &AggregateId, data: &RawValue) -> Result<(
     Err(Decline::Invalid(vec![FieldError { pointer: format!("/{member}"), detail }]))
 }
 
-fn schema_version<E: DomainEvent>(name: &str) -> Option<u32> {
-    E::KINDS.iter().find(|(kind, _)| *kind == name).map(|(_, version)| *version)
+impl<A> TypedInstance<A> {
+    /// An event type as a shared name, and its current schema version.
+    fn kind(&self, name: &str) -> Option<&(EventType, u32)> {
+        self.kinds.iter().find(|(kind, _)| kind.as_str() == name)
+    }
 }
 
 impl<A: Aggregate> Instance for TypedInstance<A> {
@@ -107,26 +118,28 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
         let Some(command) = command.value.downcast_ref::<A::Command>() else {
             return Err(Decline::Fault(format!("{} is no command of {}", command.name, A::TYPE)));
         };
-        let events = self.0.decide(command, context).map_err(|rejection| Decline::Refused(rejection.into()))?;
+        let events = self.state.decide(command, context).map_err(|rejection| Decline::Refused(rejection.into()))?;
         // Encode all before folding any: a fault must leave the state as it was.
         let mut decided = Vec::with_capacity(events.len());
         for event in &events {
             let name = event.event_type();
+            let (event_type, schema_version) = self
+                .kind(name)
+                .ok_or_else(|| Decline::Fault(format!("{name} is not among the event kinds of {}", A::TYPE)))?;
             decided.push(DecidedEvent {
-                event_type: event_type(name)?,
-                schema_version: schema_version::<A::Event>(name)
-                    .ok_or_else(|| Decline::Fault(format!("{name} is not among the event kinds of {}", A::TYPE)))?,
+                event_type: event_type.clone(),
+                schema_version: *schema_version,
                 data: event.encode().map_err(|error| Decline::Fault(error.to_string()))?.into(),
             });
         }
         for event in &events {
-            self.0.apply(event);
+            self.state.apply(event);
         }
         Ok(decided)
     }
 
     fn admit(&mut self, id: &AggregateId, name: &EventType, data: &RawValue) -> Result<DecidedEvent, Decline> {
-        let schema_version = schema_version::<A::Event>(name.as_str()).ok_or(Decline::UnknownEventType)?;
+        let schema_version = self.kind(name.as_str()).ok_or(Decline::UnknownEventType)?.1;
         let bytes = Bytes::copy_from_slice(data.get().as_bytes());
         let event = A::Event::decode(name.as_str(), &bytes).map_err(|error| {
             Decline::Invalid(match error {
@@ -140,17 +153,17 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
         if let Some(member) = A::ID_MEMBER {
             names_own_stream(member, id, data)?;
         }
-        self.0.admits(&event).map_err(|rejection| match rejection.field() {
+        self.state.admits(&event).map_err(|rejection| match rejection.field() {
             Some(field) => Decline::Invalid(vec![field.clone()]),
             None => Decline::Refused(rejection.into()),
         })?;
-        self.0.apply(&event);
+        self.state.apply(&event);
         Ok(DecidedEvent { event_type: name.clone(), schema_version, data: bytes })
     }
 
     fn fold(&mut self, stored: &RecordedEvent, upcasters: &Upcasters) -> Result<(), CodecError> {
         let name = stored.event_type.as_str();
-        let Some(current) = schema_version::<A::Event>(name) else {
+        let Some(current) = self.kind(name).map(|(_, version)| *version) else {
             return Err(CodecError::UnknownEventType { event_type: name.to_owned() });
         };
         let event = if stored.schema_version == current {
@@ -167,16 +180,16 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
             let lifted = upcasters.lift(name, stored.schema_version, current, payload)?;
             A::Event::decode(name, &crate::codec::encode(&lifted)?)?
         };
-        self.0.apply(&event);
+        self.state.apply(&event);
         Ok(())
     }
 
     fn state(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&self.0)
+        serde_json::to_vec(&self.state)
     }
 
     fn duplicate(&self) -> Box<dyn Instance> {
-        Box::new(Self(self.0.clone()))
+        Box::new(Self { state: self.state.clone(), kinds: self.kinds.clone() })
     }
 }
 
@@ -209,10 +222,10 @@ impl<A: Aggregate> Model for Typed<A> {
         check.into_errors()
     }
     fn empty(&self) -> Box<dyn Instance> {
-        Box::new(TypedInstance(A::default()))
+        self.instance(A::default())
     }
     fn restore(&self, state: &[u8]) -> Result<Box<dyn Instance>, serde_json::Error> {
-        serde_json::from_slice::<A>(state).map(|state| Box::new(TypedInstance(state)) as _)
+        serde_json::from_slice::<A>(state).map(|state| self.instance(state))
     }
 }
 

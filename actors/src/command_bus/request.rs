@@ -1,6 +1,11 @@
 //! What travels the command bus: [`CommandRequest`] in, [`CommandResult`] out.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -131,20 +136,24 @@ pub struct Principal {
     /// Its name; idempotency keys belong to it.
     pub name: Arc<str>,
     /// What it may do.
-    pub roles: Vec<Arc<str>>,
+    pub roles: Arc<[Arc<str>]>,
 }
 
 impl Principal {
     /// The process itself.
     #[must_use]
     pub fn system() -> Self {
-        Self { name: Arc::from("system"), roles: vec![Arc::from("admin")] }
+        static SYSTEM: LazyLock<Principal> =
+            LazyLock::new(|| Principal { name: Arc::from("system"), roles: Arc::new([Arc::from("admin")]) });
+        SYSTEM.clone()
     }
 
     /// Somebody unknown, while no authentication is configured.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: Arc::from("anonymous"), roles: Vec::new() }
+        static ANONYMOUS: LazyLock<Principal> =
+            LazyLock::new(|| Principal { name: Arc::from("anonymous"), roles: Arc::new([]) });
+        ANONYMOUS.clone()
     }
 }
 
