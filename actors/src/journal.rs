@@ -101,10 +101,9 @@ impl Journal {
         }
     }
 
-    /// Takes what is queued. After a shared commit its callers are just sending their next commands: let them run
-    /// first, as long as more arrives; an idle journal waits for nothing.
+    /// Takes what is queued. After a shared commit its callers are just sending their next commands: let them run as long
+    /// as more arrives; an idle journal waits for nothing.
     async fn gather(&mut self, waiting: &mut VecDeque<Member>, was_busy: bool) {
-        let mut idle_turns = 0;
         loop {
             let before = waiting.len();
             while waiting.len() < self.limits.batch_events_max
@@ -112,11 +111,8 @@ impl Journal {
             {
                 waiting.push_back(*member);
             }
-            if !was_busy || waiting.len() >= self.limits.batch_events_max {
-                return;
-            }
-            idle_turns = if waiting.len() > before { 0 } else { idle_turns + 1 };
-            if idle_turns > 2 {
+            let is_more = waiting.len() > before && waiting.len() < self.limits.batch_events_max;
+            if !was_busy || !is_more {
                 return;
             }
             tokio::task::yield_now().await;
