@@ -8,13 +8,16 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 pub(crate) use model::{DecidedEvent, Decline, Instance, Model};
 
 use crate::{
     aggregate::{Aggregate, Command, FieldError},
+    codec::CodecError,
     command_bus::DecodedCommand,
+    envelope::RecordedEvent,
     error::CommandError,
     id::{AggregateId, AggregateType, IdError},
     upcast::{UpcastError, Upcasters},
@@ -122,6 +125,18 @@ impl Catalog {
     #[must_use]
     pub fn owner_of_event(&self, event_type: &str) -> Option<&AggregateType> {
         self.events.get(event_type).map(|model| model.aggregate_type())
+    }
+
+    /// A stored payload in the shape its owner knows today; events that nobody owns come as they are.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it cannot be lifted.
+    pub fn current_data(&self, event: &RecordedEvent) -> Result<Bytes, CodecError> {
+        let kinds = self.events.get(event.event_type.as_str()).map_or(&[][..], |model| model.events());
+        match kinds.iter().find(|(name, _)| *name == event.event_type.as_str()) {
+            Some((_, current)) => self.upcasters.current(event, *current),
+            None => Ok(event.data.clone()),
+        }
     }
 
     /// Whether an aggregate type is an aggregate's (else a stream of that type is generic).

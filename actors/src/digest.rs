@@ -8,12 +8,14 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventId, EventType},
     version::Sequence,
 };
 
 const EVENT_TAG: &[u8] = b"event-sourcing-cqrs/event/v1";
 const CHAIN_TAG: &[u8] = b"event-sourcing-cqrs/chain/v1";
+const ROW_TAG: &[u8] = b"event-sourcing-cqrs/row/v1";
 
 macro_rules! digest_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -50,6 +52,35 @@ digest_type! {
 digest_type! {
     /// SHA-256 over a stream's checksums up to one event: equal digests mean equal histories.
     ChainDigest
+}
+
+digest_type! {
+    /// Leaf hash of one event in the log's Merkle tree (RFC 6962, 2.1): covers position and instant too.
+    LeafHash
+}
+
+impl LeafHash {
+    /// SHA-256(0x00 ‖ position ‖ `recorded_at` in microseconds ‖ checksum), numbers as 8 bytes, most significant first.
+    #[must_use]
+    pub fn of(event: &RecordedEvent) -> Self {
+        let mut hash = Sha256::new_with_prefix([0]);
+        hash.update(event.position.0.to_be_bytes());
+        hash.update(event.recorded_at.timestamp_micros().to_be_bytes());
+        hash.update(event.checksum.0);
+        Self(hash.finalize().into())
+    }
+}
+
+/// Digest of one row of a read model in 64 bits, to be added up over rows in any order.
+#[must_use]
+pub fn row_digest(collection: &str, group: &str, sort: &str, data: &[u8]) -> u64 {
+    let mut hash = Sha256::new_with_prefix(ROW_TAG);
+    for part in [collection.as_bytes(), group.as_bytes(), sort.as_bytes(), data] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 impl ChainDigest {

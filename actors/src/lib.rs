@@ -30,6 +30,7 @@ pub mod limits;
 pub mod ports;
 pub mod upcast;
 pub mod version;
+pub mod view;
 
 // Write side.
 mod aggregate_actor;
@@ -46,6 +47,7 @@ mod work;
 // Reading the log.
 pub mod feed;
 pub mod history;
+pub mod projection;
 pub mod pubsub;
 
 // Life cycle.

@@ -3,6 +3,7 @@
 mod clock;
 mod event_store;
 mod snapshot_store;
+mod view_store;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
@@ -10,3 +11,8 @@ pub use event_store::{
     StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
 pub use snapshot_store::SnapshotStore;
+pub use view_store::{
+    Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, NewParked, Operation, OperationStatus,
+    OperationUpdate, ParkedEvent, ParkedFilter, ParkedRequest, Previous, ProjectionState, REVISION_LEAP, Revision,
+    Shadow, Tally, Transition, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+};

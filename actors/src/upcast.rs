@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use bytes::Bytes;
 use serde_json::Value;
+
+use crate::{codec::CodecError, envelope::RecordedEvent};
 
 /// Lifts one payload by one or more schema versions; an error says why it cannot be lifted.
 pub type Upcaster = Box<dyn Fn(Value) -> Result<Value, String> + Send + Sync>;
@@ -110,6 +113,24 @@ impl Upcasters {
             }
         }
         Ok(())
+    }
+
+    /// A stored payload in its current shape; as it is if it has that shape already.
+    ///
+    /// # Errors
+    /// [`CodecError::FutureVersion`], [`CodecError::Decode`] or [`CodecError::Upcast`].
+    pub fn current(&self, event: &RecordedEvent, current: u32) -> Result<Bytes, CodecError> {
+        let (event_type, stored) = (event.event_type.as_str(), event.schema_version);
+        if stored == current {
+            return Ok(event.data.clone());
+        }
+        if stored > current {
+            return Err(CodecError::FutureVersion { event_type: event_type.to_owned(), stored, current });
+        }
+        let payload = serde_json::from_slice(&event.data)
+            .map_err(|error| CodecError::Decode { event_type: event_type.to_owned(), detail: error.to_string() })?;
+        let lifted = self.lift(event_type, stored, current, payload)?;
+        crate::codec::encode(&lifted).map(Bytes::from)
     }
 
     /// Lifts a payload to the current version.

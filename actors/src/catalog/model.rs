@@ -166,20 +166,7 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
         let Some(current) = self.kind(name).map(|(_, version)| *version) else {
             return Err(CodecError::UnknownEventType { event_type: name.to_owned() });
         };
-        let event = if stored.schema_version == current {
-            A::Event::decode(name, &stored.data)?
-        } else if stored.schema_version > current {
-            return Err(CodecError::FutureVersion {
-                event_type: name.to_owned(),
-                stored: stored.schema_version,
-                current,
-            });
-        } else {
-            let payload = serde_json::from_slice(&stored.data)
-                .map_err(|error| CodecError::Decode { event_type: name.to_owned(), detail: error.to_string() })?;
-            let lifted = upcasters.lift(name, stored.schema_version, current, payload)?;
-            A::Event::decode(name, &crate::codec::encode(&lifted)?)?
-        };
+        let event = A::Event::decode(name, &upcasters.current(stored, current)?)?;
         self.state.apply(&event);
         Ok(())
     }
