@@ -46,9 +46,12 @@ mod work;
 
 // Reading the log.
 pub mod feed;
+pub mod freshness;
 pub mod history;
 pub mod projection;
 pub mod pubsub;
+pub mod query;
+pub mod query_bus;
 
 // Life cycle.
 pub mod observe;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod event_store;
+mod query_cache;
 mod snapshot_store;
 mod view_store;
 
@@ -10,6 +11,7 @@ pub use event_store::{
     AppendBatch, AppendUnit, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
     StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
+pub use query_cache::{CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, NewParked, Operation, OperationStatus,
