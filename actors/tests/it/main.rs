@@ -6,4 +6,5 @@ mod embedding;
 mod faults;
 mod review;
 mod support;
+mod views;
 mod write_side;
