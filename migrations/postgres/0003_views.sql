@@ -371,7 +371,7 @@ BEGIN
             WHERE l.partition = 0 AND l.name = p.name AND (l.paused OR l.fault_reason IS NOT NULL);
     ELSIF wish = 'rebuild' THEN
         IF p.shadow_generation IS NOT NULL THEN
-            RETURN (true, 'rebuilding', p.shadow_operation);
+            RETURN (true, 'rebuilding'::text, p.shadow_operation);
         END IF;
         UPDATE view_generations g SET last = g.last + 1 WHERE g.partition = 0 RETURNING g.last INTO STRICT fresh;
         UPDATE projections l SET shadow_generation = fresh, shadow_version = code_version, shadow_checkpoint = 0,
@@ -380,7 +380,7 @@ BEGIN
             WHERE l.partition = 0 AND l.name = p.name;
     ELSIF wish = 'cancel' THEN
         IF p.shadow_operation IS DISTINCT FROM operation THEN
-            RETURN (true, 'not rebuilding', p.shadow_operation);
+            RETURN (true, 'not rebuilding'::text, p.shadow_operation);
         END IF;
         UPDATE projections l SET shadow_generation = NULL, shadow_version = NULL, shadow_checkpoint = NULL,
                 shadow_leaf = NULL, shadow_operation = NULL, shadow_accepts_difference = NULL, epoch = l.epoch + 1
@@ -389,7 +389,7 @@ BEGIN
             WHERE o.partition = 0 AND o.id = operation AND o.status = 'running';
     ELSIF wish = 'rollback' THEN
         IF p.previous_generation IS NULL THEN
-            RETURN (true, 'no previous', NULL::uuid);
+            RETURN (true, 'no previous'::text, NULL::uuid);
         END IF;
         UPDATE projections l SET generation = p.previous_generation, version = p.previous_version,
                 checkpoint = p.previous_checkpoint, checkpoint_leaf = p.previous_leaf,
@@ -404,9 +404,9 @@ BEGIN
         SELECT * INTO e FROM parked_events w WHERE w.partition = 0 AND w.generation = p.generation
             AND w.position = parked_position AND w.skipped_at IS NULL FOR UPDATE;
         IF NOT FOUND THEN
-            RETURN (true, 'not parked', NULL::uuid);
+            RETURN (true, 'not parked'::text, NULL::uuid);
         ELSIF e.request_operation IS NOT NULL THEN
-            RETURN (true, 'requested', e.request_operation);
+            RETURN (true, 'requested'::text, e.request_operation);
         END IF;
         UPDATE parked_events w SET request = request_word, request_operation = operation, request_principal = principal
             WHERE w.partition = 0 AND w.generation = p.generation AND w.position = parked_position;

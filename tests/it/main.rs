@@ -12,5 +12,7 @@ mod readme;
 mod store;
 mod store_postgres;
 mod store_sqlite;
+mod store_views;
+mod store_views_plans;
 mod support;
 mod tidy;

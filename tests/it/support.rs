@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod replicas;
 #[cfg(unix)]
 pub mod server;
+pub mod view_replicas;
 
 use std::{future::Future, time::Duration};
 
