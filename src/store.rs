@@ -1,7 +1,8 @@
-//! Stores: the event and snapshot ports over SQLite and PostgreSQL.
+//! Stores: the event, snapshot and view ports over SQLite and PostgreSQL.
 //!
 //! Both keep the same tables under the same names, answer alike (one contract suite proves it) and lay their files out
-//! alike: `events`, `snapshots`, `error`, and the connection that appends.
+//! alike: `events`, `snapshots`, `error`, the connection that appends; and for read models `views` (reads), `projections`
+//! (who may write), `commits` (steps), `parked`, `operations`, `upkeep`.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;

@@ -99,8 +99,8 @@ CREATE TABLE operations (
     PRIMARY KEY (partition, id)
 ) STRICT, WITHOUT ROWID;
 
--- The rows of `projections` as the program reads them.
+-- The rows of `projections` as the program reads them. The index is named, as the planner would walk all of a generation.
 CREATE VIEW projection_states AS
-SELECT p.*, EXISTS (SELECT 1 FROM parked_events e
+SELECT p.*, EXISTS (SELECT 1 FROM parked_events e INDEXED BY parked_events_requested
     WHERE e.partition = p.partition AND e.generation = p.generation AND e.request IS NOT NULL) AS has_requests
 FROM projections p;

@@ -41,8 +41,8 @@ const SQLITE: [(&str, &str); 8] = [
         "PRIMARY KEY (partition=? AND projection=? AND revision>?)",
     ),
     (
-        "SELECT position FROM parked_events WHERE partition = 0 AND generation = ?1 AND position > ?2 \
-         AND skipped_at IS NULL AND key = ?4 ORDER BY position LIMIT ?3",
+        "SELECT position FROM parked_events INDEXED BY parked_events_waiting WHERE partition = 0 AND generation = ?1 \
+         AND position > ?2 AND skipped_at IS NULL AND key = ?4 ORDER BY position LIMIT ?3",
         "parked_events_waiting (partition=? AND generation=? AND key=? AND position>?)",
     ),
     ("SELECT * FROM projection_states WHERE partition = 0 AND name = ?1", "parked_events_requested"),
@@ -118,7 +118,7 @@ const POSTGRES: [(&str, &str, &str); 9] = [
         "Index Scan using view_rows_pkey",
     ),
     (
-        "SELECT position FROM parked_events WHERE partition = 0 AND generation = $1 AND position > $2 \
+        "SELECT position, error FROM parked_events WHERE partition = 0 AND generation = $1 AND position > $2 \
          AND skipped_at IS NULL AND key = $4 ORDER BY position LIMIT $3",
         "bigint, bigint, bigint, text",
         "Index Scan using parked_events_waiting",

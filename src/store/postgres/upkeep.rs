@@ -67,6 +67,9 @@ const REMOVE_CHANGES: &str = "DELETE FROM view_changes WHERE (partition, project
      WHERE c.recorded_at < $3 \
          AND c.revision < (SELECT p.revision FROM projections p WHERE p.partition = 0 AND p.name = $1))";
 
+/// Place in the question, position and revision; and one change, unless there is none.
+type Followed = ((i64, i64, i64), Option<RawChange>);
+
 impl PostgresStore {
     pub(super) async fn measure(&self, projection: &str) -> Result<Option<(Tally, Tally)>, StoreError> {
         // Taken out of the pool: if this future is dropped half-way, so is the connection, and with it the transaction.
@@ -84,7 +87,7 @@ impl PostgresStore {
         let revisions: Vec<i64> = since.iter().map(|(_, revision)| revision.0.cast_signed()).collect();
         let query = sqlx::query(CHANGES).bind(names).bind(revisions).bind(limit);
         let rows = query.fetch_all(&self.pool).await.map_err(store_error)?;
-        let read = |row: &PgRow| -> Result<((i64, i64, i64), Option<RawChange>), Error> {
+        let read = |row: &PgRow| -> Result<Followed, Error> {
             let after: Option<i64> = row.try_get(3)?;
             let change = after.map(|after| -> Result<_, Error> { Ok((after, row.try_get(4)?, row.try_get(5)?)) });
             Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), change.transpose()?))

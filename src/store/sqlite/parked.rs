@@ -17,27 +17,29 @@ use super::{
 };
 
 macro_rules! select {
-    ($condition:literal) => {
+    ($index:literal, $condition:literal) => {
         concat!(
             "SELECT ",
             parked_columns!(),
-            " FROM parked_events WHERE partition = 0 AND generation = ?1 AND position > ?2",
+            " FROM parked_events ",
+            $index,
+            "WHERE partition = 0 AND generation = ?1 AND position > ?2",
             $condition,
             " ORDER BY position LIMIT ?3"
         )
     };
 }
 
-const ALL: &str = select!("");
-const WAITING: &str = select!(" AND skipped_at IS NULL");
-const OF_KEY: &str = select!(" AND skipped_at IS NULL AND key = ?4");
-const REQUESTED: &str = select!(" AND request IS NOT NULL");
+const ALL: &str = select!("", "");
+const WAITING: &str = select!("", " AND skipped_at IS NULL");
+const OF_KEY: &str = select!("INDEXED BY parked_events_waiting ", " AND skipped_at IS NULL AND key = ?4");
+const REQUESTED: &str = select!("INDEXED BY parked_events_requested ", " AND request IS NOT NULL");
 /// From key to key by index, however many events wait behind each.
 const KEYS: &str = "WITH RECURSIVE found (key) AS ( \
-         SELECT (SELECT e.key FROM parked_events e WHERE e.partition = 0 AND e.generation = ?1 \
+         SELECT (SELECT e.key FROM parked_events e INDEXED BY parked_events_waiting WHERE e.partition = 0 AND e.generation = ?1 \
              AND e.skipped_at IS NULL ORDER BY e.key LIMIT 1) \
          UNION ALL \
-         SELECT (SELECT e.key FROM parked_events e WHERE e.partition = 0 AND e.generation = ?1 \
+         SELECT (SELECT e.key FROM parked_events e INDEXED BY parked_events_waiting WHERE e.partition = 0 AND e.generation = ?1 \
              AND e.skipped_at IS NULL AND e.key > f.key ORDER BY e.key LIMIT 1) \
              FROM found f WHERE f.key IS NOT NULL) \
      SELECT key FROM found WHERE key IS NOT NULL LIMIT ?2";
