@@ -32,3 +32,8 @@ pub mod wire;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The page about read models: its projection compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/read-models.md")]
+struct ReadModels;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use event_sourcing_actors::{
     Aggregate, AggregateType, DomainEvent, EventFilter, EventType,
+    catalog::nearest,
     projection::{ApplyError, ProjectedEvent, Projection},
 };
 
@@ -28,6 +29,34 @@ pub use user_activity::UserActivity;
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Projection>> {
     vec![Arc::new(AccountBalance), Arc::new(OrderSummary), Arc::new(Inventory), Arc::new(UserActivity)]
+}
+
+/// The settings name a projection that there is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "projections.definitions.{name} names no projection{}",
+    nearest.first().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
+)]
+pub struct UnknownProjection {
+    /// As set.
+    pub name: String,
+    /// Known names close to it.
+    pub nearest: Vec<String>,
+}
+
+/// Checks that the settings of single projections are about projections that there are.
+///
+/// # Errors
+/// [`UnknownProjection`] for the first that is not.
+pub fn check_names<'a>(
+    set: impl IntoIterator<Item = &'a str>,
+    projections: &[Arc<dyn Projection>],
+) -> Result<(), UnknownProjection> {
+    let names = || projections.iter().map(|projection| projection.name());
+    match set.into_iter().find(|name| !names().any(|known| known == *name)) {
+        Some(name) => Err(UnknownProjection { name: name.to_owned(), nearest: nearest(name, names()) }),
+        None => Ok(()),
+    }
 }
 
 /// All events of an aggregate's own streams.

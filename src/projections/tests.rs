@@ -138,6 +138,13 @@ fn names_are_the_specifications_and_every_event_of_a_domain_is_wanted_by_one() {
 }
 
 #[test]
+fn settings_of_projections_that_are_not_there_are_told() {
+    assert_eq!(super::check_names(["inventory", "user_activity"], &all()), Ok(()));
+    let told = super::check_names(["inventry"], &all()).unwrap_err().to_string();
+    assert_eq!(told, "projections.definitions.inventry names no projection; did you mean \"inventory\"?");
+}
+
+#[test]
 fn events_of_other_types_in_a_stream_are_passed_over() {
     let mut model = ReadModel::new(super::AccountBalance);
     model.records("account", "a-1", "Noted", b"{}".to_vec()).unwrap();

@@ -52,6 +52,13 @@ fn the_query_types_are_the_products() {
 }
 
 #[test]
+fn settings_of_query_types_that_are_not_there_are_told() {
+    assert_eq!(super::check_names(["GetStock", "GetView"], &catalog()), Ok(()));
+    let told = super::check_names(["GetStok"], &catalog()).unwrap_err().to_string();
+    assert_eq!(told, "queries.types.GetStok names no query type; did you mean \"GetStock\"?");
+}
+
+#[test]
 fn single_rows_are_named_in_the_answer_when_they_are_missing() {
     for (name, member, key, missing) in [
         ("GetAccountBalance", "account_id", ("accounts", "x"), "there is no account \"x\""),

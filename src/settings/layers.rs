@@ -164,7 +164,7 @@ fn files(schema: &Json, source: &Source, declared: &mut Declarations) -> Result<
     }
     let mut layers = Vec::new();
     for (name, sections) in FILES {
-        if let Some((text, mut values)) = read_file(&folder, name)? {
+        if let Some(YamlFile { text, mut values }) = read_file(&folder, name)? {
             let path = folder.join(name);
             check_sections(&values, sections, &path)?;
             declared.take(&mut values, &text, &path)?;
@@ -175,7 +175,13 @@ fn files(schema: &Json, source: &Source, declared: &mut Declarations) -> Result<
     Ok(layers)
 }
 
-fn read_file(folder: &Path, name: &str) -> Result<Option<(String, Map<String, Value>)>, SettingsError> {
+/// A file of the folder: as text, and as values.
+struct YamlFile {
+    text: String,
+    values: Map<String, Value>,
+}
+
+fn read_file(folder: &Path, name: &str) -> Result<Option<YamlFile>, SettingsError> {
     let other = folder.join(name).with_extension("yml");
     if other.exists() {
         return Err(SettingsError::FileName { path: other, expected: name.to_owned() });
@@ -191,7 +197,7 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<(String, Map<String, Va
         return Ok(None);
     }
     match config::File::from_str(&text, FileFormat::Yaml).collect() {
-        Ok(values) => Ok(Some((text, values))),
+        Ok(values) => Ok(Some(YamlFile { text, values })),
         Err(error) => Err(SettingsError::Syntax { path, problem: plain(&error.to_string()) }),
     }
 }

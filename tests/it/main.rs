@@ -3,6 +3,7 @@
 
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
+mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]
