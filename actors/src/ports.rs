@@ -3,6 +3,7 @@
 mod clock;
 mod event_store;
 mod snapshot_store;
+mod wakeups;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
@@ -10,3 +11,4 @@ pub use event_store::{
     StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
 pub use snapshot_store::SnapshotStore;
+pub use wakeups::{Wakeup, Wakeups};
