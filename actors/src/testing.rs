@@ -4,3 +4,4 @@ pub mod clock;
 pub mod faults;
 pub mod given;
 pub mod store_contract;
+pub mod view_contract;

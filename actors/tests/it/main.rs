@@ -7,4 +7,5 @@ mod faults;
 mod following;
 mod review;
 mod support;
+mod views;
 mod write_side;
