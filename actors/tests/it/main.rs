@@ -4,6 +4,11 @@
 
 mod embedding;
 mod faults;
+mod projected;
+mod projections;
+mod projections_faults;
+mod projections_parked;
+mod projections_rebuild;
 mod review;
 mod support;
 mod write_side;
