@@ -34,7 +34,7 @@ const LIVE_SECONDS: f64 = 2.0;
 pub struct Projections {
     /// By name.
     contexts: Arc<[Arc<ProjectionContext>]>,
-    views: Arc<dyn ViewStore>,
+    pub(crate) views: Arc<dyn ViewStore>,
     events: Arc<dyn EventStore>,
     clock: Arc<dyn Clock>,
 }
