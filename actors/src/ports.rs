@@ -11,7 +11,7 @@ pub use event_store::{
     AppendBatch, AppendUnit, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
     StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
-pub use query_cache::{CachedAnswer, QueryCache};
+pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, NewParked, Operation, OperationStatus,

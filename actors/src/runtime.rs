@@ -17,10 +17,12 @@ use crate::{
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     error::CommandError,
     feed::Feed,
+    freshness::Freshness,
     history::History,
     id::{AggregateId, IdError},
     limits::Limits,
     observe::Metrics,
+    query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
     work::Work,
 };
@@ -29,6 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Runtime {
     bus: CommandBus,
+    queries: QueryBus,
+    freshness: Freshness,
     feed: Feed,
     history: History,
     write_side: Arc<WriteSide>,
@@ -44,6 +48,7 @@ struct Tasks {
     journal: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    follower: Option<JoinHandle<()>>,
 }
 
 /// What the runtime knows of its own health.
@@ -66,6 +71,18 @@ impl Runtime {
     #[must_use]
     pub fn bus(&self) -> &CommandBus {
         &self.bus
+    }
+
+    /// Where queries enter.
+    #[must_use]
+    pub fn queries(&self) -> &QueryBus {
+        &self.queries
+    }
+
+    /// How fresh read models are known to be.
+    #[must_use]
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
     }
 
     /// The log, in pages and live.
@@ -189,6 +206,7 @@ impl Runtime {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let was_drained = is_idle();
+        self.queries.close();
         self.stop.cancel();
         for actor in self.write_side.registry.actors() {
             let _ = actor.send_message(AggregateMessage::Idle);
@@ -211,7 +229,7 @@ impl Runtime {
                 // Let go of, not cut: its transaction ends as the store decides.
                 tracing::error!("the journal did not end in time; what it holds has an unknown outcome");
             }
-            for mut task in [tasks.snapshots, tasks.sweeper] {
+            for mut task in [tasks.snapshots, tasks.sweeper].into_iter().chain(tasks.follower) {
                 if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }

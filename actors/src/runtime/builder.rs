@@ -1,5 +1,7 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod queries;
+
 use std::{
     fmt,
     num::NonZeroU32,
@@ -21,13 +23,15 @@ use crate::{
     command_bus::{AllowAll, Authorizer, CommandBus, Middleware},
     envelope::Snapshot,
     feed::Feed,
+    freshness::Freshness,
     history::History,
     id::AggregateType,
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock},
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore},
     pubsub::Publisher,
+    query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -44,6 +48,8 @@ pub struct RuntimeBuilder {
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
+    views: Option<Arc<dyn ViewStore>>,
+    queries: QueryParts,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -66,6 +72,8 @@ impl RuntimeBuilder {
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
+            views: None,
+            queries: QueryParts::default(),
         }
     }
 
@@ -187,7 +195,12 @@ impl RuntimeBuilder {
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
+        let freshness = Freshness::default();
+        let sources = Sources::new(self.views, store.clone(), publisher.clone(), freshness.clone(), &self.metrics);
+        let (queries, follower) = self.queries.start(sources, None, stop.clone());
         Ok(Runtime {
+            queries,
+            freshness,
             feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
@@ -195,6 +208,7 @@ impl RuntimeBuilder {
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
+                follower,
             })),
             bus,
             write_side,
