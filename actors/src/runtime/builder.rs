@@ -201,7 +201,7 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         Ok(Runtime {
-            feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
+            feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
