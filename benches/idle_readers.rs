@@ -37,7 +37,7 @@ mod measure {
     async fn reader(port: u16, last: &str) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
-        let (mut all, mut part) = (Vec::new(), [0; 16 << 10]);
+        let (mut all, mut part) = (Vec::new(), vec![0; 16 << 10]);
         while !String::from_utf8_lossy(&all[all.len().saturating_sub(2_000)..]).contains(last) {
             let count = stream.read(&mut part).await.unwrap();
             assert!(count > 0, "the server closed");

@@ -119,7 +119,7 @@ async fn lines_go_on_after_every_drop_without_gap_or_duplicate() {
 }
 
 /// More than the kernel holds for a connection nobody reads.
-const LARGE_EVENTS: usize = 400;
+const LARGE_EVENTS: usize = 250;
 
 fn large_event(number: usize) -> String {
     let data = json!({ "number": number, "filler": "x".repeat(64 << 10) });
