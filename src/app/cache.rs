@@ -1,13 +1,13 @@
 //! [`Cache`]: where the app keeps answers of queries, chosen by the settings.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::ports::QueryCache;
 
 use super::AppError;
 use crate::{
     cache::memory::{MemoryCache, MemoryCacheOptions},
-    settings::Settings,
+    settings,
 };
 
 /// Where answers of queries are kept for a while.
@@ -26,14 +26,20 @@ pub enum Cache {
 impl Cache {
     /// Makes the one the settings ask for; a Redis that does not answer is no fault.
     #[cfg_attr(not(feature = "redis"), allow(clippy::unnecessary_wraps, reason = "with the feature it can fail"))]
-    pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
-        let Some(url) = &settings.cache.redis_url else {
-            return Ok(Self::Memory(Arc::new(MemoryCache::new(MemoryCacheOptions::default()))));
+    pub(super) fn open(settings: &settings::Cache) -> Result<Self, AppError> {
+        if !settings.enabled {
+            return Ok(Self::None);
+        }
+        let ttl = Duration::from_secs(settings.ttl_s);
+        let Some(url) = &settings.redis_url else {
+            let bytes_max = u64::try_from(settings.bytes_max).unwrap_or(u64::MAX);
+            return Ok(Self::Memory(Arc::new(MemoryCache::new(MemoryCacheOptions { bytes_max, ttl }))));
         };
         #[cfg(feature = "redis")]
         {
             use crate::cache::redis::{RedisCache, RedisCacheOptions};
-            Ok(Self::Redis(Arc::new(RedisCache::start(url, RedisCacheOptions::default())?)))
+            let options = RedisCacheOptions { ttl, timeout: Duration::from_millis(settings.redis_timeout_ms) };
+            Ok(Self::Redis(Arc::new(RedisCache::start(url, options)?)))
         }
         #[cfg(not(feature = "redis"))]
         Err(AppError::MissingFeature { feature: "redis", database: url.to_string() })

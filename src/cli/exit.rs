@@ -142,7 +142,10 @@ impl From<AppError> for Failure {
             AppError::Settings(_)
             | AppError::Database(_)
             | AppError::MissingFeature { .. }
-            | AppError::UnknownAggregateType { .. } => Exit::Usage,
+            | AppError::UnknownAggregateType { .. }
+            | AppError::UnknownName { .. }
+            | AppError::Declaration(_)
+            | AppError::QueryType(_) => Exit::Usage,
             AppError::Open(error) if error.is_retryable() => Exit::Unavailable,
             AppError::Open(OpenError::OlderSchema { .. }) => {
                 return Self::usage(error.to_string()).and("run: event-sourcing-cqrs migrate");
