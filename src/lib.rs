@@ -19,6 +19,8 @@ pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
+#[doc(hidden)]
+pub mod pending;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
