@@ -10,7 +10,7 @@ use super::{
     request::Call,
 };
 use crate::{
-    pending::ReadSide,
+    pending::{ProjectionsError, ReadSide},
     wire::{Operation, Page},
 };
 
@@ -42,7 +42,15 @@ pub(super) async fn cancel(call: Call) -> Answer {
     let before = projections.operation(id).await?;
     call.query().finish()?;
     let operation = match before.status {
-        OperationStatus::Running => projections.cancel(id).await?,
+        OperationStatus::Running => match projections.cancel(id).await {
+            Ok(operation) => operation,
+            // It may have ended in between: then that is the reason.
+            Err(error @ ProjectionsError::Refused { .. }) => match projections.operation(id).await? {
+                running if running.status == OperationStatus::Running => return Err(error.into()),
+                ended => ended,
+            },
+            Err(error) => return Err(error.into()),
+        },
         _ => before,
     };
     match operation.status {

@@ -11,7 +11,7 @@ use warp::http::header;
 
 use super::{
     body::Envelope,
-    error::{self, Answer, Problem, hinted},
+    error::{self, Answer, Code, Problem, hinted},
     negotiate::{Media, negotiate},
     reply,
     request::Call,
@@ -34,7 +34,7 @@ pub(super) async fn list(call: Call) -> Answer {
 pub(super) async fn show(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let name = call.projection()?;
-    reported(call.projections().show(&name).await)
+    reported(Ok(call.projections().show(&name).await?))
 }
 
 /// Builds its rows anew beside the served ones.
@@ -44,31 +44,27 @@ pub(super) async fn rebuild(mut call: Call) -> Answer {
     let accepts_difference = envelope.optional("accept_difference", "true or false").unwrap_or(false);
     envelope.finish()?;
     let name = call.begin(&body)?;
-    begun(call.projections().rebuild(&name, accepts_difference).await)
+    let begun = call.projections().rebuild(&name, accepts_difference).await;
+    accepted(begun.map_err(|error| refused(error, error::REBUILD_IN_PROGRESS, error::PROJECTION_CONFLICT)))
 }
 
 /// Serves the rows from before the last rebuild again.
 pub(super) async fn rollback(mut call: Call) -> Answer {
     let name = call.switch().await?;
-    reported(call.projections().rollback(&name).await).map_err(|mut problem| {
-        // Without a rebuild in the way there is one reason left.
-        if problem.code == error::PROJECTION_CONFLICT {
-            problem.code = error::NOTHING_TO_ROLL_BACK;
-        }
-        problem
-    })
+    let report = call.projections().rollback(&name).await;
+    reported(report.map_err(|error| refused(error, error::REBUILD_IN_PROGRESS, error::NOTHING_TO_ROLL_BACK)))
 }
 
 /// Stops it until it is resumed.
 pub(super) async fn pause(mut call: Call) -> Answer {
     let name = call.switch().await?;
-    reported(call.projections().pause(&name).await)
+    reported(Ok(call.projections().pause(&name).await?))
 }
 
 /// Lets it go on, also after a fault.
 pub(super) async fn resume(mut call: Call) -> Answer {
     let name = call.switch().await?;
-    reported(call.projections().resume(&name).await)
+    reported(Ok(call.projections().resume(&name).await?))
 }
 
 /// The events it could not apply, with those that wait behind them.
@@ -102,7 +98,7 @@ async fn settle(mut call: Call, request: ParkedRequest) -> Answer {
         Problem::new(error::INVALID_ID, "a parked event is named by its position, a whole number".to_owned())
     })?;
     let principal = call.principal.name.clone();
-    begun(call.projections().settle(&name, Position(position), request, &principal).await)
+    accepted(Ok(call.projections().settle(&name, Position(position), request, &principal).await?))
 }
 
 impl Call {
@@ -135,12 +131,24 @@ impl Call {
     }
 }
 
-fn reported(outcome: Result<ProjectionReport, ProjectionsError>) -> Answer {
+fn reported(outcome: Result<ProjectionReport, Box<Problem>>) -> Answer {
     Ok(reply::json(&wire::Projection::from(outcome?)))
 }
 
-fn begun(outcome: Result<Operation, ProjectionsError>) -> Answer {
+fn accepted(outcome: Result<Operation, Box<Problem>>) -> Answer {
     Ok(reply::accepted(&wire::Operation::try_from(outcome?)?))
+}
+
+/// A refusal told by the code of what was asked: `busy` where an operation is in the way, `otherwise` where none is.
+fn refused(error: ProjectionsError, busy: &'static Code, otherwise: &'static Code) -> Box<Problem> {
+    let code = match &error {
+        ProjectionsError::Refused { operation: Some(_), .. } => busy,
+        ProjectionsError::Refused { operation: None, .. } => otherwise,
+        _ => return error.into(),
+    };
+    let mut problem = Box::<Problem>::from(error);
+    problem.code = code;
+    problem
 }
 
 impl From<ProjectionsError> for Box<Problem> {
@@ -153,7 +161,7 @@ impl From<ProjectionsError> for Box<Problem> {
             ProjectionsError::UnknownOperation => Problem::new(error::UNKNOWN_OPERATION, detail),
             ProjectionsError::UnknownParked { .. } => Problem::new(error::NOT_FOUND, detail),
             ProjectionsError::Refused { operation: Some(operation), .. } => {
-                Problem::new(error::REBUILD_IN_PROGRESS, detail)
+                Problem::new(error::PROJECTION_CONFLICT, detail)
                     .with("operation_id", operation.to_string())
                     .header(header::LOCATION, reply::operation_location(operation))
             }
@@ -172,22 +180,20 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_code() {
-        let reason = String::new;
+        let (text, nearest) = (String::new, Vec::new);
         let cases = [
-            (
-                ProjectionsError::UnknownProjection { projection: reason(), nearest: Vec::new() },
-                404,
-                "unknown-projection",
-            ),
+            (ProjectionsError::UnknownProjection { projection: text(), nearest: nearest() }, 404, "unknown-projection"),
             (ProjectionsError::UnknownOperation, 404, "unknown-operation"),
             (ProjectionsError::UnknownParked { position: Position(1) }, 404, "not-found"),
-            (ProjectionsError::Refused { reason: reason(), operation: Some(Uuid::nil()) }, 409, "rebuild-in-progress"),
-            (ProjectionsError::Refused { reason: reason(), operation: None }, 409, "projection-conflict"),
-            (ProjectionsError::Store(StoreError::Unavailable { reason: reason() }), 503, "store-unavailable"),
+            (ProjectionsError::Refused { reason: text(), operation: Some(Uuid::nil()) }, 409, "rebuild-in-progress"),
+            (ProjectionsError::Refused { reason: text(), operation: None }, 409, "nothing-to-roll-back"),
+            (ProjectionsError::Store(StoreError::Unavailable { reason: text() }), 503, "store-unavailable"),
         ];
         for (error, status, code) in cases {
-            let problem = Box::<Problem>::from(error);
+            let problem = refused(error, error::REBUILD_IN_PROGRESS, error::NOTHING_TO_ROLL_BACK);
             assert_eq!((problem.code.status.as_u16(), problem.code.name), (status, code));
         }
+        let other = ProjectionsError::Refused { reason: text(), operation: None };
+        assert_eq!(Box::<Problem>::from(other).code, error::PROJECTION_CONFLICT);
     }
 }

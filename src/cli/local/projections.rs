@@ -50,13 +50,23 @@ impl Local {
     }
 
     pub(crate) async fn rebuild(&self, name: &str, accepts_difference: bool) -> Result<wire::Operation, Failure> {
-        Ok(self.bounded(self.projections_handle().rebuild(name, accepts_difference)).await?.try_into()?)
+        let begun = self.bounded(async {
+            let begun = self.projections_handle().rebuild(name, accepts_difference).await;
+            begun.map_err(|error| refused(error, "rebuild-in-progress", "projection-conflict"))
+        });
+        Ok(begun.await?.try_into()?)
     }
 
     pub(crate) async fn switch(&self, name: &str, switch: Switch) -> Result<wire::Projection, Failure> {
         let projections = self.projections_handle();
         let report = match switch {
-            Switch::Rollback => self.bounded(projections.rollback(name)).await?,
+            Switch::Rollback => {
+                self.bounded(async {
+                    let report = projections.rollback(name).await;
+                    report.map_err(|error| refused(error, "rebuild-in-progress", "nothing-to-roll-back"))
+                })
+                .await?
+            }
             Switch::Pause => self.bounded(projections.pause(name)).await?,
             Switch::Resume => self.bounded(projections.resume(name)).await?,
         };
@@ -157,15 +167,20 @@ fn invalid(errors: Vec<FieldError>) -> Failure {
 
 impl From<ProjectionsError> for Failure {
     fn from(error: ProjectionsError) -> Self {
-        let detail = error.to_string();
-        let (exit, nearest, code) = match error {
-            ProjectionsError::Store(error) => return error.into(),
-            ProjectionsError::UnknownProjection { nearest, .. } => (Exit::NotFound, nearest, "unknown-projection"),
-            ProjectionsError::UnknownOperation => (Exit::NotFound, Vec::new(), "unknown-operation"),
-            ProjectionsError::UnknownParked { .. } => (Exit::NotFound, Vec::new(), "not-found"),
-            ProjectionsError::Refused { operation: Some(_), .. } => (Exit::Conflict, Vec::new(), "rebuild-in-progress"),
-            ProjectionsError::Refused { operation: None, .. } => (Exit::Conflict, Vec::new(), "projection-conflict"),
-        };
-        Self::new(exit, sentence(detail, &nearest, code))
+        refused(error, "projection-conflict", "projection-conflict")
     }
+}
+
+/// A refusal under the name the HTTP door gives it: `busy` where an operation is in the way, `otherwise` where none is.
+fn refused(error: ProjectionsError, busy: &str, otherwise: &str) -> Failure {
+    let detail = error.to_string();
+    let (exit, nearest, code) = match error {
+        ProjectionsError::Store(error) => return error.into(),
+        ProjectionsError::UnknownProjection { nearest, .. } => (Exit::NotFound, nearest, "unknown-projection"),
+        ProjectionsError::UnknownOperation => (Exit::NotFound, Vec::new(), "unknown-operation"),
+        ProjectionsError::UnknownParked { .. } => (Exit::NotFound, Vec::new(), "not-found"),
+        ProjectionsError::Refused { operation: Some(_), .. } => (Exit::Conflict, Vec::new(), busy),
+        ProjectionsError::Refused { operation: None, .. } => (Exit::Conflict, Vec::new(), otherwise),
+    };
+    Failure::new(exit, sentence(detail, &nearest, code))
 }
