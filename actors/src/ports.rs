@@ -5,6 +5,7 @@ mod event_store;
 mod query_cache;
 mod snapshot_store;
 mod view_store;
+mod wakeups;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
@@ -18,3 +19,4 @@ pub use view_store::{
     OperationUpdate, ParkedEvent, ParkedFilter, ParkedRequest, Previous, ProjectionState, REVISION_LEAP, Revision,
     Shadow, Tally, Transition, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
 };
+pub use wakeups::{Wakeup, Wakeups};

@@ -12,7 +12,10 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use super::{Runtime, Tasks};
 use crate::{
@@ -26,8 +29,8 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock},
-    pubsub::Publisher,
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    pubsub::{HeadWatcher, Publisher},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -44,6 +47,7 @@ pub struct RuntimeBuilder {
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
+    wakeups: Option<Arc<dyn Wakeups>>,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -66,6 +70,7 @@ impl RuntimeBuilder {
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
+            wakeups: None,
         }
     }
 
@@ -134,6 +139,12 @@ impl RuntimeBuilder {
         Self { snapshot_frequency: Arc::new(frequency), ..self }
     }
 
+    /// Sets who tells of other processes on the same store; without, the store is asked every [`Limits::feed_poll`].
+    #[must_use]
+    pub fn wakeups(self, wakeups: Arc<dyn Wakeups>) -> Self {
+        Self { wakeups: Some(wakeups), ..self }
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
@@ -145,13 +156,15 @@ impl RuntimeBuilder {
             types.iter().map(|(kind, _)| *kind),
             types.iter().flat_map(|(_, commands)| commands.iter().copied()),
         );
+        let publisher = Publisher::new(self.metrics.clone());
+        // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
+        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
         let pulse = Arc::new(Pulse::default());
         let store: Arc<dyn EventStore> =
             Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
-        let publisher = Publisher::new(self.metrics.clone());
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery: Recovery {
@@ -188,13 +201,14 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         Ok(Runtime {
-            feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
+            feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
+                watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
             })),
             bus,
             write_side,

@@ -4,6 +4,7 @@
 
 mod embedding;
 mod faults;
+mod following;
 mod review;
 mod support;
 mod write_side;
