@@ -1,0 +1,1 @@
+//! The query types: what can be asked of the read models.
