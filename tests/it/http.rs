@@ -6,5 +6,7 @@ mod connections;
 mod faults;
 mod live;
 mod problems;
+mod projections;
+mod queries;
 mod reading;
 mod specification;

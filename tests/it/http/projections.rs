@@ -140,8 +140,7 @@ async fn a_rebuild_is_an_operation_and_can_be_rolled_back() {
     assert_eq!((back.status, &back.json()["status"]), (200, &json!("rolled_back")), "{}", back.text());
     let health = server.get("/health").await.json();
     assert_eq!(health["checks"]["projection:account_balance"][0]["status"], "warn");
-    let begun =
-        server.post("/api/v1/projections/account_balance/rebuild", r#"{"accept_difference":true}"#).await;
+    let begun = server.post("/api/v1/projections/account_balance/rebuild", r#"{"accept_difference":true}"#).await;
     assert_eq!(ended(&server, &begun).await["status"], "succeeded");
     caught_up(&server, "account_balance").await;
 }
@@ -188,7 +187,8 @@ async fn parked_events_are_retried_and_skipped() {
     let notes = Notes::default();
     let is_mended = notes.is_mended.clone();
     let server = TestServer::with_projections(vec![Arc::new(notes)]).await;
-    for (stream, data) in [("a", json!({})), ("b", json!({ "bad": true })), ("b", json!({})), ("c", json!({ "bad": true }))]
+    for (stream, data) in
+        [("a", json!({})), ("b", json!({ "bad": true })), ("b", json!({})), ("c", json!({ "bad": true }))]
     {
         note(&server, stream, data).await;
     }
@@ -196,7 +196,10 @@ async fn parked_events_are_retried_and_skipped() {
     let parked = || async { server.get(path).await.json()["items"].as_array().unwrap().clone() };
     eventually("three events are parked", || async { parked().await.len() == 3 }).await;
     let all = parked().await;
-    assert_eq!((&all[0]["position"], &all[0]["aggregate_id"], &all[0]["event_type"]), (&json!(2), &json!("b"), &json!("Noted")));
+    assert_eq!(
+        (&all[0]["position"], &all[0]["aggregate_id"], &all[0]["event_type"]),
+        (&json!(2), &json!("b"), &json!("Noted"))
+    );
     assert_eq!((&all[0]["error"], &all[0]["waiting_for"]), (&json!("this note is too much"), &Value::Null));
     assert!(all[0]["attempts"].as_u64() >= Some(1) && all[0]["parked_at"].as_str().unwrap().ends_with('Z'));
     assert_eq!((&all[1]["error"], &all[1]["attempts"]), (&Value::Null, &json!(0)), "{}", all[1]);
@@ -209,7 +212,10 @@ async fn parked_events_are_retried_and_skipped() {
     }
     let report = projection(&server, "notes").await;
     assert_eq!((&report["parked"], &report["last_error"]["position"]), (&json!(3), &json!(2)), "{report}");
-    assert_eq!((&report["last_error"]["event_type"], &report["last_error"]["aggregate_id"]), (&json!("Noted"), &json!("b")));
+    assert_eq!(
+        (&report["last_error"]["event_type"], &report["last_error"]["aggregate_id"]),
+        (&json!("Noted"), &json!("b"))
+    );
     assert_eq!(server.get("/health").await.json()["checks"]["projection:notes"][0]["status"], "warn");
 
     let skipped = server.post(&format!("{path}/4/skip"), "").await;
