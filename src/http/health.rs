@@ -225,3 +225,50 @@ fn report(status: HealthStatus, mut document: Value) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use event_sourcing_actors::Position;
+
+    use super::*;
+
+    fn report(status: ProjectionStatus) -> ProjectionReport {
+        ProjectionReport {
+            name: "p".to_owned(),
+            status,
+            version: 1,
+            checkpoint: Position(7),
+            head: Position(9),
+            lag_events: 2,
+            lag_seconds: 0.5,
+            last_error: None,
+            parked: 0,
+            rebuild: None,
+            is_paused: false,
+            owner: None,
+            is_owned_here: false,
+            can_roll_back: false,
+        }
+    }
+
+    #[test]
+    fn projection_that_needs_a_look_is_a_warning_and_never_a_failure() {
+        for (status, expected) in [
+            (ProjectionStatus::Live, HealthStatus::Pass),
+            (ProjectionStatus::CatchingUp, HealthStatus::Pass),
+            (ProjectionStatus::Rebuilding, HealthStatus::Pass),
+            (ProjectionStatus::Paused, HealthStatus::Warn),
+            (ProjectionStatus::RolledBack, HealthStatus::Warn),
+            (ProjectionStatus::Stopped, HealthStatus::Warn),
+            (ProjectionStatus::Outdated, HealthStatus::Warn),
+            (ProjectionStatus::Unowned, HealthStatus::Warn),
+        ] {
+            let health = reported(&report(status));
+            assert_eq!((health.status, health.observed_value), (expected, Some(json!(2))), "{status:?}");
+        }
+        let late = ProjectionReport { lag_seconds: 10.5, ..report(ProjectionStatus::CatchingUp) };
+        assert_eq!(reported(&late).status, HealthStatus::Warn);
+        let parked = reported(&ProjectionReport { parked: 3, ..report(ProjectionStatus::Live) });
+        assert_eq!((parked.status, parked.observed_unit), (HealthStatus::Warn, Some("parked")));
+    }
+}
