@@ -20,8 +20,6 @@ pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
-#[doc(hidden)]
-pub mod pending;
 pub mod projections;
 pub mod queries;
 pub mod settings;

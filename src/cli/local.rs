@@ -41,15 +41,19 @@ pub(crate) struct Local {
 impl Local {
     /// Opens the store: makes no file, changes no schema. With `follows` read models are kept in this process too,
     /// unless one beside it keeps them already.
-    pub(crate) async fn open(context: &Context, _follows: bool) -> Result<Self, Failure> {
+    pub(crate) async fn open(context: &Context, follows: bool) -> Result<Self, Failure> {
         let database = &context.settings.event_store.database_url;
         if *database == Database::Memory {
             return Err(Failure::usage("memory: belongs to one process, so there is nothing to be found there")
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let app = builder.create(false).migrate(false).start().await?;
-        Ok(Self { app, timeout: context.timeout })
+        let app = builder.create(false).migrate(false).follow(follows).start().await?;
+        let local = Self { app, timeout: context.timeout };
+        if follows {
+            local.await_owners().await;
+        }
+        Ok(local)
     }
 
     /// The app.

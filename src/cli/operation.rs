@@ -211,7 +211,8 @@ impl Progress {
         let is_due = self.said.is_none_or(|(at, said)| at.elapsed() >= SAY && said != done);
         if self.bar.is_hidden() && is_due {
             self.said = Some((Instant::now(), done));
-            talk(&harmless(&format!("{} of {}: {done} of {total} events", operation.kind, operation.subject)));
+            let so_far = if total == 0 { "begun".to_owned() } else { format!("{done} of {total} events") };
+            talk(&harmless(&format!("{} of {}: {so_far}", operation.kind, operation.subject)));
         }
     }
 

@@ -4,7 +4,10 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use event_sourcing_actors::Runtime;
+use event_sourcing_actors::{
+    Runtime,
+    projections::{ProjectionReport, ProjectionStatus},
+};
 use futures_util::future::{BoxFuture, join_all, join3};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +17,6 @@ use warp::{
 };
 
 use super::{error::Answer, reply, request::Call};
-use crate::pending::{ProjectionReport, ProjectionStatus, ReadSide};
 
 /// A projection that is further behind is worth a look.
 const LAG_SECONDS_MAX: f64 = 10.0;

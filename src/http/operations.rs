@@ -1,6 +1,6 @@
 //! `/api/v1/operations`: long work, followed and given up.
 
-use event_sourcing_actors::ports::OperationStatus;
+use event_sourcing_actors::{ports::OperationStatus, projections::ProjectionsError};
 use uuid::Uuid;
 
 use super::{
@@ -9,10 +9,7 @@ use super::{
     reply,
     request::Call,
 };
-use crate::{
-    pending::{ProjectionsError, ReadSide},
-    wire::{Operation, Page},
-};
+use crate::wire::{Operation, Page};
 
 /// Operations, newest first.
 pub(super) async fn list(call: Call) -> Answer {

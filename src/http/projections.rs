@@ -6,6 +6,7 @@
 use event_sourcing_actors::{
     Position,
     ports::{Operation, ParkedRequest},
+    projections::{ProjectionReport, Projections, ProjectionsError},
 };
 use warp::http::header;
 
@@ -16,10 +17,7 @@ use super::{
     reply,
     request::Call,
 };
-use crate::{
-    pending::{ProjectionReport, Projections, ProjectionsError, ReadSide},
-    wire::{self, Page},
-};
+use crate::wire::{self, Page};
 
 /// All projections, by name.
 pub(super) async fn list(call: Call) -> Answer {

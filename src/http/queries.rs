@@ -10,7 +10,7 @@ use super::{
     reply,
     request::Call,
 };
-use crate::{pending::ReadSide, wire::Answered};
+use crate::wire::Answered;
 
 /// Answers a query.
 pub(super) async fn ask(mut call: Call) -> Answer {
@@ -68,6 +68,8 @@ impl Problem {
             QueryError::Forbidden { .. } => Self::new(error::FORBIDDEN, detail),
             QueryError::Late { .. } | QueryError::Overloaded => Self::new(error::OVERLOADED, detail),
             QueryError::Store(error) => Self::of_store(&error),
+            // The bus has logged it; its words may name what is not the caller's to know.
+            QueryError::Internal { .. } => Self::internal(),
         }
     }
 }
@@ -97,6 +99,7 @@ mod tests {
             (QueryError::Forbidden { role: text() }, 403, "forbidden"),
             (QueryError::Late { deadline: Duration::from_secs(1) }, 503, "overloaded"),
             (QueryError::Overloaded, 503, "overloaded"),
+            (QueryError::Internal { reason: text() }, 500, "internal"),
             (QueryError::Store(StoreError::Unavailable { reason: text() }), 503, "store-unavailable"),
         ];
         for (error, status, code) in cases {

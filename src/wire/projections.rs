@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId, EventType, Position,
     ports::{ParkedEvent, ParkedRequest, StoreError},
+    projections::{ProjectionFailure, ProjectionReport, ProjectionStatus},
     query_bus::QueryAnswer,
 };
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,6 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::microseconds;
-use crate::pending::{ProjectionFailure, ProjectionReport, ProjectionStatus};
 
 /// A list: one page of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

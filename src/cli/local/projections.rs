@@ -6,12 +6,10 @@ use event_sourcing_actors::{
     FieldError, Position,
     command_bus::{Principal, RequestContext},
     ports::{OperationStatus, ParkedRequest},
+    projections::{ProjectionReport, ProjectionStatus, Projections, ProjectionsError},
     query_bus::{QueryError, QueryRequest},
 };
-use event_sourcing_cqrs::{
-    pending::{Projections, ProjectionsError, ReadSide},
-    wire,
-};
+use event_sourcing_cqrs::wire;
 use uuid::Uuid;
 
 use super::Local;
@@ -20,9 +18,27 @@ use crate::cli::{
     target::{Switch, Wanted},
 };
 
+/// How long a word waits for owners of projections; that of a process that died lets go only in time.
+const OWNERS_WAIT: Duration = Duration::from_secs(1);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
 impl Local {
     fn projections_handle(&self) -> &Projections {
         self.app.runtime().projections()
+    }
+
+    /// Waits a moment until each projection has an owner: this process, unless one beside it is. A word that comes
+    /// before them would tell of projections that nobody keeps, which is true for some milliseconds only.
+    pub(crate) async fn await_owners(&self) {
+        let is_owned = |report: &ProjectionReport| report.status != ProjectionStatus::Unowned;
+        let all_owned = async {
+            // What cannot be read is told by the word itself.
+            while self.projections_handle().list().await.is_ok_and(|reports| !reports.iter().all(is_owned)) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(self.timeout.min(OWNERS_WAIT), all_owned).await;
     }
 
     pub(crate) async fn query(&self, wanted: &Wanted) -> Result<wire::Answered, Failure> {
@@ -146,6 +162,7 @@ impl From<QueryError> for Failure {
             QueryError::Behind { .. } => (Exit::Unavailable, Vec::new(), "projection-behind"),
             QueryError::Unauthenticated => (Exit::Denied, Vec::new(), "unauthenticated"),
             QueryError::Forbidden { .. } => (Exit::Denied, Vec::new(), "forbidden"),
+            QueryError::Internal { .. } => (Exit::Failed, Vec::new(), "internal"),
             QueryError::Late { .. } | QueryError::Overloaded => (Exit::Unavailable, Vec::new(), "overloaded"),
         };
         Self::new(exit, sentence(detail, &nearest, code))
