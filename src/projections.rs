@@ -4,6 +4,7 @@
 //! query or the others.
 
 pub mod account_balance;
+pub mod declared;
 pub mod inventory;
 pub mod order_summary;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use event_sourcing_actors::{
 };
 
 pub use account_balance::AccountBalance;
+pub use declared::{DeclarationError, Declared, Known};
 pub use inventory::Inventory;
 pub use order_summary::OrderSummary;
 pub use user_activity::UserActivity;

@@ -30,6 +30,12 @@ pub trait Projection: Debug + Send + Sync + 'static {
     /// are built beside them and then served: raise it with every change of meaning.
     fn version(&self) -> u64;
 
+    /// Whether a greater version is a newer one. Else versions are only equal or not, as those of projections that an
+    /// operator declares: any difference builds new rows.
+    fn is_version_ordered(&self) -> bool {
+        true
+    }
+
     /// Which events it wants; the checkpoint passes over the others.
     fn interest(&self) -> EventFilter;
 
