@@ -51,6 +51,58 @@ pub struct Limits {
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
     pub drain: Duration,
+    /// How often the projections' states are looked at, for metrics and for what operators asked of another process.
+    pub projection_watch: Duration,
+    /// Bounds of each projection that has none of its own.
+    pub projection: ProjectionLimits,
+}
+
+/// Bounds of one projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionLimits {
+    /// Events in one commit of the served rows.
+    pub batch_events_max: u32,
+    /// Events in one commit of a rebuild; between two of them the served rows make a step.
+    pub rebuild_batch_events_max: u32,
+    /// How often an event that cannot be applied is tried before it is parked.
+    pub apply_attempts: u32,
+    /// Pause between two of these attempts.
+    pub apply_pause: Duration,
+    /// Rows of one generation that its owner remembers; above it all are forgotten and loaded when they are needed.
+    pub rows_remembered_max: usize,
+    /// Keys that may wait behind a parked event; one more stops the projection.
+    pub parked_keys_max: u32,
+    /// How long a lease lasts that is not renewed: after it another process takes over.
+    pub lease: Duration,
+    /// How long one call to a store may take before its outcome counts as unknown.
+    pub store_call: Duration,
+    /// Longest pause before the store is tried again after it failed.
+    pub retry_pause_max: Duration,
+    /// How long it is recorded which rows changed.
+    pub change_retention: Duration,
+    /// Rows that cannot be reached any more, removed in one transaction.
+    pub prune_rows_max: u32,
+    /// Between two looks for such rows while there is nothing else to do.
+    pub prune_pause: Duration,
+}
+
+impl Default for ProjectionLimits {
+    fn default() -> Self {
+        Self {
+            batch_events_max: 1_000,
+            rebuild_batch_events_max: 2_000,
+            apply_attempts: 3,
+            apply_pause: Duration::from_millis(5),
+            rows_remembered_max: 50_000,
+            parked_keys_max: 10_000,
+            lease: Duration::from_secs(5),
+            store_call: Duration::from_secs(30),
+            retry_pause_max: Duration::from_secs(2),
+            change_retention: Duration::from_secs(300),
+            prune_rows_max: 1_000,
+            prune_pause: Duration::from_secs(20),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -79,6 +131,8 @@ impl Default for Limits {
             follow_page_bytes: 128 << 10,
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
+            projection_watch: Duration::from_millis(500),
+            projection: ProjectionLimits::default(),
         }
     }
 }

@@ -17,10 +17,13 @@ use crate::{
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     error::CommandError,
     feed::Feed,
+    freshness::Freshness,
     history::History,
     id::{AggregateId, IdError},
     limits::Limits,
     observe::Metrics,
+    ports::ViewStore,
+    projections::{Projections, life::ProjectionsLife},
     registry::{ParkedAggregate, WriteSide},
     work::Work,
 };
@@ -31,6 +34,7 @@ pub struct Runtime {
     bus: CommandBus,
     feed: Feed,
     history: History,
+    projections: ProjectionsLife,
     write_side: Arc<WriteSide>,
     supervisor: ActorCell,
     stop: CancellationToken,
@@ -80,6 +84,30 @@ impl Runtime {
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The projections, for operators.
+    #[must_use]
+    pub fn projections(&self) -> &Projections {
+        &self.projections.handle
+    }
+
+    /// Where read models lie.
+    #[must_use]
+    pub fn views(&self) -> &Arc<dyn ViewStore> {
+        &self.projections.handle.views
+    }
+
+    /// How far each projection is known to have come.
+    #[must_use]
+    pub fn freshness(&self) -> &Freshness {
+        &self.projections.freshness
+    }
+
+    /// Ends the actors of all projections in the middle of what they do; their successors come.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn kill_projections(&self) {
+        self.projections.kill();
     }
 
     /// Every aggregate by name.
@@ -169,7 +197,9 @@ impl Runtime {
         let journal_runs = tasks.as_ref().is_some_and(|tasks| !tasks.journal.is_finished());
         RuntimeHealth {
             is_accepting: !permits.is_closed(),
-            is_alive: journal_runs && self.supervisor.get_status() < ractor::ActorStatus::Draining,
+            is_alive: journal_runs
+                && self.projections.is_alive()
+                && self.supervisor.get_status() < ractor::ActorStatus::Draining,
             live_aggregates: self.write_side.registry.len(),
             commands_in_flight: self
                 .write_side
@@ -191,6 +221,8 @@ impl Runtime {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let was_drained = is_idle();
+        // Nothing is appended any more; what is not applied yet is applied by the next owner.
+        self.projections.shutdown(Duration::from_secs(5)).await;
         self.stop.cancel();
         for actor in self.write_side.registry.actors() {
             let _ = actor.send_message(AggregateMessage::Idle);

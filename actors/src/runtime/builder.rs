@@ -27,9 +27,11 @@ use crate::{
     history::History,
     id::AggregateType,
     journal::Journal,
-    limits::Limits,
+    limits::{Limits, ProjectionLimits},
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore, Wakeups},
+    projection::Projection,
+    projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
@@ -48,6 +50,7 @@ pub struct RuntimeBuilder {
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
     wakeups: Option<Arc<dyn Wakeups>>,
+    projections: ProjectionsSetup,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -71,6 +74,7 @@ impl RuntimeBuilder {
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
             wakeups: None,
+            projections: ProjectionsSetup::default(),
         }
     }
 
@@ -145,6 +149,41 @@ impl RuntimeBuilder {
         Self { wakeups: Some(wakeups), ..self }
     }
 
+    /// Adds a projection.
+    #[must_use]
+    pub fn projection(mut self, projection: impl Projection) -> Self {
+        self.projections.projections.push(Arc::new(projection));
+        self
+    }
+
+    /// Adds projections made elsewhere.
+    #[must_use]
+    pub fn projections(mut self, projections: Vec<Arc<dyn Projection>>) -> Self {
+        self.projections.projections.extend(projections);
+        self
+    }
+
+    /// Sets where read models lie; in memory unless it is called.
+    #[must_use]
+    pub fn views(mut self, views: Arc<dyn ViewStore>) -> Self {
+        self.projections.views = Some(views);
+        self
+    }
+
+    /// Whether this process moves projections (the default), or only reads what others move.
+    #[must_use]
+    pub fn follow(mut self, follows: bool) -> Self {
+        self.projections.is_reader = !follows;
+        self
+    }
+
+    /// Sets the bounds of one projection; the others have [`Limits::projection`].
+    #[must_use]
+    pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {
+        self.projections.own_limits.insert(name.into(), limits);
+        self
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
@@ -197,6 +236,7 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
+        let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
@@ -211,6 +251,7 @@ impl RuntimeBuilder {
                 watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
             })),
             bus,
+            projections,
             write_side,
             supervisor: supervisor.get_cell(),
             stop,
@@ -224,6 +265,9 @@ pub enum StartError {
     /// The aggregates do not fit together.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The projections do not fit together.
+    #[error(transparent)]
+    Projections(#[from] ProjectionsStartError),
     /// The root actor did not start.
     #[error("the supervisor could not start: {reason}")]
     Supervisor {

@@ -5,6 +5,12 @@
 mod embedding;
 mod faults;
 mod following;
+mod projected;
+mod projections;
+mod projections_faults;
+mod projections_parked;
+mod projections_rebuild;
 mod review;
 mod support;
+mod views;
 mod write_side;
