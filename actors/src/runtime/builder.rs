@@ -1,5 +1,7 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod queries;
+
 use std::{
     fmt,
     num::NonZeroU32,
@@ -33,6 +35,7 @@ use crate::{
     projection::Projection,
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
+    query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -51,6 +54,7 @@ pub struct RuntimeBuilder {
     snapshot_frequency: SnapshotFrequency,
     wakeups: Option<Arc<dyn Wakeups>>,
     projections: ProjectionsSetup,
+    queries: QueryParts,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -75,6 +79,7 @@ impl RuntimeBuilder {
             snapshot_frequency: Arc::new(|_| 100),
             wakeups: None,
             projections: ProjectionsSetup::default(),
+            queries: QueryParts::default(),
         }
     }
 
@@ -240,8 +245,12 @@ impl RuntimeBuilder {
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
+        let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
+        let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
+        let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
+            queries,
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
@@ -249,6 +258,7 @@ impl RuntimeBuilder {
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
                 watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
+                follower,
             })),
             bus,
             projections,
