@@ -195,11 +195,7 @@ impl RuntimeBuilder {
     /// [`StartError`].
     pub async fn start(self) -> Result<Runtime, StartError> {
         self.catalog.check()?;
-        let types: Vec<_> = self.catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-        self.metrics.prepare(
-            types.iter().map(|(kind, _)| *kind),
-            types.iter().flat_map(|(_, commands)| commands.iter().copied()),
-        );
+        prepare_series(&self.metrics, &self.catalog);
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
@@ -249,8 +245,8 @@ impl RuntimeBuilder {
         let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
-            feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
             queries,
+            feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
@@ -267,6 +263,13 @@ impl RuntimeBuilder {
             stop,
         })
     }
+}
+
+/// Makes the series of known labels, so that they are there from the first look.
+fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+    let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
+    metrics
+        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
 }
 
 /// Why a runtime does not start.
