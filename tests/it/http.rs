@@ -7,5 +7,7 @@ mod faults;
 mod live;
 mod live_load;
 mod problems;
+mod projections;
+mod queries;
 mod reading;
 mod specification;

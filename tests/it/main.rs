@@ -4,6 +4,8 @@
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
 mod declared;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]
