@@ -11,6 +11,8 @@ mod rows;
 mod schema;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod verdicts;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod view_rows;
 
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -1,12 +1,21 @@
 //! [`SqliteStore`]: one log in one file.
 //!
-//! Appends go over one connection of their own, reads over a read-only pool, and caches are written over a
-//! third that does not flush. Several processes of one machine may share the file, never over a network file system.
+//! Appends go over one connection of their own, reads over a read-only pool; caches and read models are written over one
+//! each that does not flush. These three take turns. Several processes of one machine may share the file, never over a network file system.
 
+mod commits;
 mod error;
 mod events;
+mod inserts;
 mod journal;
+mod operations;
+mod parked;
+mod projections;
+mod slot;
 mod snapshots;
+mod upkeep;
+mod views;
+mod writer;
 
 use std::{
     fmt,
@@ -25,13 +34,15 @@ use uuid::Uuid;
 
 use self::{
     error::{is_busy, open_error, store_error},
-    journal::Journal,
+    journal::{Journal, WriteTurn},
+    writer::ViewWriter,
 };
 use super::{OpenError, schema};
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/sqlite/0001_events.sql")),
     ("snapshots", include_str!("../../migrations/sqlite/0002_snapshots.sql")),
+    ("views", include_str!("../../migrations/sqlite/0003_views.sql")),
 ];
 
 const HAS_SCHEMA: &str =
@@ -90,11 +101,12 @@ impl SqliteOptions {
     }
 }
 
-/// The event and snapshot store in a SQLite file. Clones share their connections.
+/// The event, snapshot and view store in a SQLite file. Clones share their connections.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
     journal: Arc<Journal>,
+    writer: Arc<ViewWriter>,
     clock: Arc<dyn Clock>,
     name: Arc<str>,
     store_id: Uuid,
@@ -133,8 +145,10 @@ impl SqliteStore {
             .max_connections(options.pool_connections_max)
             .acquire_timeout(options.busy_timeout)
             .connect_lazy_with(options.flushing().read_only(true).create_if_missing(false));
-        let journal = Arc::new(Journal::new(options.flushing(), options.clock.clone(), first));
-        Ok(Self { pool, journal, clock: options.clock, name: what.into(), store_id })
+        let turn = WriteTurn::default();
+        let writer = Arc::new(ViewWriter::new(options.flushing(), turn.clone()));
+        let journal = Arc::new(Journal::new(options.flushing(), options.clock.clone(), turn, first));
+        Ok(Self { pool, journal, writer, clock: options.clock, name: what.into(), store_id })
     }
 
     /// Brings the schema up to date, under the write lock, and returns its number; does nothing to one that is.
@@ -197,6 +211,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         // Readers first: the last connection to go folds the write-ahead log into the file, which a reader could not.
         self.pool.close().await;
+        self.writer.close().await;
         self.journal.close().await;
     }
 }

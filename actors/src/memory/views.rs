@@ -134,12 +134,16 @@ impl Contents {
             let key = (generation, fresh.event.position);
             self.parked.entry(key).or_insert(Parked { event: fresh, principal: String::new() });
         }
-        for position in step.released {
-            self.parked.remove(&(generation, position));
+        let is_waiting = |parked: &Parked| parked.event.skipped.is_none();
+        for key in step.released.into_iter().map(|position| (generation, position)) {
+            if self.parked.get(&key).is_some_and(is_waiting) {
+                self.parked.remove(&key);
+            }
         }
         for position in step.skipped {
-            if let Some(parked) = self.parked.get_mut(&(generation, position)) {
-                parked.event.skipped.get_or_insert((now, std::mem::take(&mut parked.principal)));
+            let parked = self.parked.get_mut(&(generation, position));
+            if let Some(parked) = parked.filter(|parked| parked.event.skipped.is_none()) {
+                parked.event.skipped = Some((now, std::mem::take(&mut parked.principal)));
                 parked.event.request = None;
             }
         }

@@ -127,7 +127,7 @@ fn stream(row: &SqliteRow) -> Result<StreamSummary, StoreError> {
     raw().map_err(store_error)?.checked()
 }
 
-fn instant(row: &SqliteRow, column: usize) -> Result<DateTime<Utc>, Error> {
+pub(super) fn instant(row: &SqliteRow, column: usize) -> Result<DateTime<Utc>, Error> {
     let micros = row.try_get(column)?;
     DateTime::from_timestamp_micros(micros)
         .ok_or_else(|| Error::Decode(format!("{micros} microseconds are no instant").into()))

@@ -8,7 +8,7 @@ use event_sourcing_actors::{
     ports::{AppendBatch, AppendUnit, Clock, Committed, KeyRecord, StoreError, UnitOutcome},
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Error, Row, Sqlite, SqliteConnection,
+    Connection, Error, Row, Sqlite, SqliteConnection,
     query::Query,
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteSynchronous},
 };
@@ -17,6 +17,8 @@ use tokio::sync::Mutex;
 use super::{
     super::verdicts::{Verdicts, stores_something},
     error::store_error,
+    inserts::{Insert, Inserts},
+    slot::Slot,
 };
 
 /// Takes the write lock and asks everything in one go: the head, then only what speaks against a unit.
@@ -42,98 +44,48 @@ const COMMIT_WITH_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id,
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 
-/// Rows per insert statement: a few sizes, so that each is prepared once.
-const ROWS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
-
 static INSERT_EVENTS: LazyLock<Inserts> = LazyLock::new(|| {
     Inserts::new(
         "INSERT INTO events (partition, position, aggregate_id, aggregate_type, sequence, event_id, event_type, \
          schema_version, data, metadata, recorded_at, checksum, chain) VALUES ",
         "(0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "",
     )
 });
 static INSERT_KEYS: LazyLock<Inserts> = LazyLock::new(|| {
     Inserts::new(
         "INSERT INTO idempotency (partition, principal, key, fingerprint, outcome, recorded_at) VALUES ",
         "(0, ?, ?, ?, ?, ?)",
+        "",
     )
 });
 
-/// A statement that owns what is bound to it.
-type Insert = Query<'static, Sqlite, SqliteArguments>;
+/// Whose turn it is to write, among the connections of this store: they queue here, first come, first served, as a
+/// connection that finds the file locked by another only sleeps and looks again.
+pub(super) type WriteTurn = Arc<Mutex<()>>;
 
-/// One statement per size in [`ROWS`].
-struct Inserts([Arc<str>; ROWS.len()]);
-
-impl Inserts {
-    fn new(into: &str, row: &str) -> Self {
-        Self(ROWS.map(|rows| format!("{into}{}", vec![row; rows].join(", ")).into()))
-    }
-
-    /// Inserts all rows with as few statements as the sizes allow.
-    async fn run<T>(
-        &self,
-        connection: &mut SqliteConnection,
-        mut rows: &[T],
-        bind: impl Fn(Insert, &T) -> Insert,
-    ) -> Result<(), Error> {
-        for (size, statement) in ROWS.iter().zip(&self.0) {
-            while rows.len() >= *size {
-                let (now, later) = rows.split_at(*size);
-                let query = now.iter().fold(sqlx::query(AssertSqlSafe(statement.clone())), &bind);
-                query.execute(&mut *connection).await?;
-                rows = later;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The connections that write.
+/// The connections that append and that write caches.
 pub(super) struct Journal {
     options: SqliteConnectOptions,
     clock: Arc<dyn Clock>,
+    turn: WriteTurn,
     slot: Mutex<Slot>,
-    cache: Mutex<Option<SqliteConnection>>,
-}
-
-enum Slot {
-    Empty,
-    Idle(SqliteConnection),
-    Closed,
-}
-
-impl Slot {
-    /// Takes the connection out, opening one if there is none.
-    async fn take(&mut self, options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
-        match std::mem::replace(self, Self::Empty) {
-            Self::Idle(connection) => Ok(connection),
-            // Whatever keeps us from opening, an earlier attempt with the same batch may have been stored.
-            Self::Empty => (options.clone().create_if_missing(false).connect().await)
-                .map_err(|error| StoreError::Unavailable { reason: error.to_string() }),
-            Self::Closed => {
-                *self = Self::Closed;
-                Err(StoreError::Unavailable { reason: "the store is closed".to_owned() })
-            }
-        }
-    }
+    cache: Mutex<Slot>,
 }
 
 impl Journal {
-    pub(super) fn new(options: SqliteConnectOptions, clock: Arc<dyn Clock>, first: SqliteConnection) -> Self {
-        Self { options, clock, slot: Mutex::new(Slot::Idle(first)), cache: Mutex::new(None) }
+    pub(super) fn new(
+        options: SqliteConnectOptions,
+        clock: Arc<dyn Clock>,
+        turn: WriteTurn,
+        first: SqliteConnection,
+    ) -> Self {
+        Self { options, clock, turn, slot: Mutex::new(Slot::Idle(first)), cache: Mutex::new(Slot::Empty) }
     }
 
     pub(super) async fn close(&self) {
-        let mut slot = self.slot.lock().await;
-        if let Some(connection) = self.cache.lock().await.take() {
-            // Nothing was promised about what is in it.
-            let _ = connection.close().await;
-        }
-        if let Slot::Idle(connection) = std::mem::replace(&mut *slot, Slot::Closed) {
-            // Everything acknowledged is flushed already.
-            let _ = connection.close().await;
-        }
+        self.cache.lock().await.close().await;
+        self.slot.lock().await.close().await;
     }
 
     /// Appends in one transaction; the connection goes back to its place only when none is open on it.
@@ -141,6 +93,7 @@ impl Journal {
         let mut slot = self.slot.lock().await;
         // Taken out: if this future is dropped half-way, so is the connection, and with it the transaction.
         let mut connection = slot.take(&self.options).await?;
+        let _turn = self.turn.lock().await;
         let error = match write(&mut connection, &*self.clock, &batch).await {
             Ok(outcomes) => {
                 *slot = Slot::Idle(connection);
@@ -166,6 +119,7 @@ impl Journal {
     pub(super) async fn flag(&self, statement: &'static str, flag: bool) -> Result<(), StoreError> {
         let mut slot = self.slot.lock().await;
         let mut connection = slot.take(&self.options).await?;
+        let _turn = self.turn.lock().await;
         sqlx::query(statement).bind(flag).execute(&mut connection).await.map_err(store_error)?;
         *slot = Slot::Idle(connection);
         Ok(())
@@ -173,21 +127,11 @@ impl Journal {
 
     /// Runs a self-contained statement whose loss in a power cut harms nobody; returns the rows it touched.
     pub(super) async fn unflushed(&self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
-        // The lock keeps appends of this process from waiting for the file.
-        let slot = self.slot.lock().await;
-        if matches!(*slot, Slot::Closed) {
-            return Err(StoreError::Unavailable { reason: "the store is closed".to_owned() });
-        }
         let mut cache = self.cache.lock().await;
-        let mut connection = match cache.take() {
-            Some(connection) => connection,
-            None => {
-                let options = self.options.clone().create_if_missing(false).synchronous(SqliteSynchronous::Normal);
-                options.connect().await.map_err(store_error)?
-            }
-        };
+        let mut connection = cache.take(&self.options.clone().synchronous(SqliteSynchronous::Normal)).await?;
+        let _turn = self.turn.lock().await;
         let done = query.execute(&mut connection).await.map_err(store_error)?;
-        *cache = Some(connection);
+        *cache = Slot::Idle(connection);
         Ok(done.rows_affected())
     }
 }
