@@ -39,8 +39,14 @@ pub struct Limits {
     pub page_events_max: u32,
     /// Snapshots waiting to be written; more are not taken.
     pub snapshot_queue_max: usize,
-    /// How often readers look for events of other processes when nothing wakes them.
+    /// How often the process looks for events of other processes when nothing wakes it; one look serves all followers.
     pub feed_poll: Duration,
+    /// How long one such look may take.
+    pub feed_look: Duration,
+    /// Longest pause between two looks while the store fails.
+    pub feed_pause_max: Duration,
+    /// Bytes of payload and metadata a follower's page should hold: it reads fewer events at once when they are large.
+    pub follow_page_bytes: usize,
     /// How long an idempotency key is remembered.
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
@@ -120,6 +126,9 @@ impl Default for Limits {
             page_events_max: 1_000,
             snapshot_queue_max: 1_024,
             feed_poll: Duration::from_millis(200),
+            feed_look: Duration::from_secs(10),
+            feed_pause_max: Duration::from_secs(5),
+            follow_page_bytes: 128 << 10,
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
             projection_watch: Duration::from_millis(500),

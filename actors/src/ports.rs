@@ -8,6 +8,7 @@ mod query_cache;
 mod snapshot_store;
 mod view_rules;
 mod view_store;
+mod wakeups;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
@@ -24,3 +25,4 @@ pub use view_store::{
     REVISION_LEAP, Revision, Shadow, Tally, Transition, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome,
     ViewPage, ViewStore,
 };
+pub use wakeups::{Wakeup, Wakeups};

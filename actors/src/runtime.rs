@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{ActorCell, ActorRef};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use builder::{RuntimeBuilder, StartError};
 
@@ -48,6 +48,8 @@ struct Tasks {
     journal: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    /// Keeps the known head of the log up to date.
+    watcher: AbortOnDropHandle<()>,
 }
 
 /// What the runtime knows of its own health.
@@ -248,7 +250,9 @@ impl Runtime {
                     task.abort();
                 }
             }
+            let _ = tokio::time::timeout_at(give_up, tasks.watcher).await;
         }
+        self.feed.publisher.end();
         was_drained
     }
 }

@@ -5,4 +5,5 @@ pub mod faults;
 pub mod given;
 pub mod given_events;
 pub mod store_contract;
+pub mod view_contract;
 pub mod view_faults;

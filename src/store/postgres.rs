@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod heads;
 mod journal;
+mod listener;
 mod snapshots;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
@@ -25,6 +26,8 @@ use self::{
     journal::{Journal, JournalLimits},
 };
 use super::{OpenError, schema};
+
+pub use listener::PostgresListener;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/postgres/0001_events.sql")),

@@ -1,5 +1,7 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod projections;
+
 use std::{
     fmt,
     num::NonZeroU32,
@@ -12,7 +14,10 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use super::{Runtime, Tasks};
 use crate::{
@@ -24,12 +29,11 @@ use crate::{
     history::History,
     id::AggregateType,
     journal::Journal,
-    limits::{Limits, ProjectionLimits},
+    limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore},
-    projection::Projection,
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
-    pubsub::Publisher,
+    pubsub::{HeadWatcher, Publisher},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -47,6 +51,7 @@ pub struct RuntimeBuilder {
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
     projections: ProjectionsSetup,
+    wakeups: Option<Arc<dyn Wakeups>>,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -70,6 +75,7 @@ impl RuntimeBuilder {
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
             projections: ProjectionsSetup::default(),
+            wakeups: None,
         }
     }
 
@@ -138,39 +144,10 @@ impl RuntimeBuilder {
         Self { snapshot_frequency: Arc::new(frequency), ..self }
     }
 
-    /// Adds a projection.
+    /// Sets who tells of other processes on the same store; without, the store is asked every [`Limits::feed_poll`].
     #[must_use]
-    pub fn projection(mut self, projection: impl Projection) -> Self {
-        self.projections.projections.push(Arc::new(projection));
-        self
-    }
-
-    /// Adds projections made elsewhere.
-    #[must_use]
-    pub fn projections(mut self, projections: Vec<Arc<dyn Projection>>) -> Self {
-        self.projections.projections.extend(projections);
-        self
-    }
-
-    /// Sets where read models lie; in memory unless it is called.
-    #[must_use]
-    pub fn views(mut self, views: Arc<dyn ViewStore>) -> Self {
-        self.projections.views = Some(views);
-        self
-    }
-
-    /// Whether this process moves projections (the default), or only reads what others move.
-    #[must_use]
-    pub fn follow(mut self, follows: bool) -> Self {
-        self.projections.is_reader = !follows;
-        self
-    }
-
-    /// Sets the bounds of one projection; the others have [`Limits::projection`].
-    #[must_use]
-    pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {
-        self.projections.own_limits.insert(name.into(), limits);
-        self
+    pub fn wakeups(self, wakeups: Arc<dyn Wakeups>) -> Self {
+        Self { wakeups: Some(wakeups), ..self }
     }
 
     /// Starts the runtime's tasks. Needs a tokio runtime.
@@ -184,13 +161,15 @@ impl RuntimeBuilder {
             types.iter().map(|(kind, _)| *kind),
             types.iter().flat_map(|(_, commands)| commands.iter().copied()),
         );
+        let publisher = Publisher::new(self.metrics.clone());
+        // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
+        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
         let pulse = Arc::new(Pulse::default());
         let store: Arc<dyn EventStore> =
             Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
-        let publisher = Publisher::new(self.metrics.clone());
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery: Recovery {
@@ -228,13 +207,14 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         Ok(Runtime {
-            feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
+            feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
+                watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
             })),
             bus,
             projections,

@@ -4,6 +4,7 @@
 
 mod embedding;
 mod faults;
+mod following;
 mod projected;
 mod projections;
 mod projections_faults;
@@ -11,4 +12,5 @@ mod projections_parked;
 mod projections_rebuild;
 mod review;
 mod support;
+mod views;
 mod write_side;

@@ -1,6 +1,7 @@
 //! Purses projected: sums that count every event once or show it, and the harness to move them.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     num::NonZeroU32,
     sync::{
@@ -51,6 +52,8 @@ pub struct Sums {
     /// Added to each sum: what a mistake in the code does.
     pub bonus: i64,
     pub is_ordered: bool,
+    /// Keys of this stream cannot be told, and that is a mistake outside of what is caught.
+    pub breaks_at: Option<&'static str>,
 }
 
 impl Default for Sums {
@@ -62,6 +65,7 @@ impl Default for Sums {
             is_nervous: false,
             bonus: 0,
             is_ordered: true,
+            breaks_at: None,
         }
     }
 }
@@ -78,6 +82,10 @@ impl Projection for Sums {
     }
     fn interest(&self) -> EventFilter {
         EventFilter { event_types: vec![EventType::new("Added").unwrap()], ..EventFilter::default() }
+    }
+    fn parking_key<'a>(&self, event: &'a RecordedEvent) -> Cow<'a, str> {
+        assert!(self.breaks_at != Some(event.aggregate_id.as_str()), "as told");
+        Cow::Borrowed(event.aggregate_id.as_str())
     }
     fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         let Added { amount } = event.read()?;

@@ -135,6 +135,43 @@ async fn a_panicking_projection_parks_and_its_neighbour_stays_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_keeps_failing_is_reported_and_leaves_the_others_alone() {
+    let store = store();
+    let calm = Sums { name: "calm", ..Sums::default() };
+    let broken = Sums { breaks_at: Some("p1"), ..Sums::default() };
+    let runtime = builder(&store).views(store.clone()).projection(calm).projection(broken).limits(quick());
+    let runtime = runtime.start().await.unwrap();
+    Writer::new(&store).fill(3, 3).await;
+    until("it has failed twice", || async { runtime.projections().health()[1].restarts >= 2 }).await;
+    let health = runtime.projections().health();
+    assert!(health[1].last_error.as_ref().unwrap().reason.contains("failed"), "{health:?}");
+    until("the other is live", || async {
+        let report = runtime.projections().show("calm").await.unwrap();
+        report.status == ProjectionStatus::Live && report.checkpoint == Position(9)
+    })
+    .await;
+    assert!(runtime.health().is_alive);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_for_a_while_only_delays() {
+    let inner = store();
+    let log = event_sourcing_actors::testing::faults::FaultStore::new((*inner).clone());
+    let runtime = builder(&log).views(inner.clone()).projection(Sums::default()).limits(small_pages(10));
+    let runtime = runtime.start().await.unwrap();
+    let mut writer = Writer::new(&inner);
+    for turn in 0..6 {
+        log.darken(turn % 2 == 0);
+        writer.fill(5, 5).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    caught_up(&*inner, &inner).await;
+    assert_exact(&*inner, &inner, &Sums::default()).await;
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newer_version_rebuilds_by_itself_and_an_older_one_stands_by() {
     let store = store();
     let runtime = start(&store, store.clone(), Sums::default(), quick()).await;
