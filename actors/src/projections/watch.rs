@@ -50,11 +50,11 @@ impl Projections {
     async fn look(&self, shown: &mut [Position]) -> Result<(), StoreError> {
         let Some(first) = self.contexts.first() else { return Ok(()) };
         let states = first.ask(self.views.states()).await?;
-        let head = first.ask(self.events.head()).await?;
-        first.publisher.raise(head);
+        // The log's watcher keeps it up to date.
+        let head = first.publisher.head();
         for (context, shown) in self.contexts.iter().zip(shown) {
             if let Some(state) = states.iter().find(|state| state.name == context.name) {
-                show(context, state, head, shown).await?;
+                show(context, state, head.max(state.checkpoint.position), shown).await?;
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use event_sourcing_actors::{
         AppendBatch, AppendUnit, CommandProbe, EventStore, Operation, OperationStatus, ProjectionState, StreamClaim,
         UnitOutcome, ViewStore,
     },
-    projection::{ApplyError, ProjectedEvent, Projection, Rows},
+    projection::{ApplyError, ProjectedEvent, Projection, RowGauge, Rows},
     projections::ProjectionStatus,
     testing::given_events::fold_of_log,
     view::Row,
@@ -39,6 +39,9 @@ pub struct Sum {
     pub sum: i64,
     pub count: u64,
 }
+
+const ALL: RowGauge =
+    RowGauge { metric: "test_sum_of_all", help: "The sum of all purses.", row: ("totals", "", "all"), member: "sum" };
 
 /// Counts: an event applied twice, or not at all, shows.
 #[derive(Debug, Clone)]
@@ -82,6 +85,9 @@ impl Projection for Sums {
     }
     fn interest(&self) -> EventFilter {
         EventFilter { event_types: vec![EventType::new("Added").unwrap()], ..EventFilter::default() }
+    }
+    fn gauges(&self) -> &'static [RowGauge] {
+        if self.name == SUMS { &[ALL] } else { &[] }
     }
     fn parking_key<'a>(&self, event: &'a RecordedEvent) -> Cow<'a, str> {
         assert!(self.breaks_at != Some(event.aggregate_id.as_str()), "as told");

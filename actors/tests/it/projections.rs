@@ -10,7 +10,9 @@ use event_sourcing_actors::{
 };
 
 use crate::{
-    projected::{SUMS, Sums, Writer, assert_exact, caught_up, quick, small_pages, start, state, status, until},
+    projected::{
+        SUMS, Sum, Sums, Writer, assert_exact, caught_up, dump, quick, small_pages, start, state, status, until,
+    },
     support::{Purse, Put, builder, store},
 };
 
@@ -26,6 +28,14 @@ async fn commands_show_in_rows_and_rows_equal_the_fold() {
     let report = runtime.projections().show(SUMS).await.unwrap();
     assert_eq!((report.status, report.lag_events, report.parked), (ProjectionStatus::Live, 0, 12), "{report:?}");
     assert!(report.is_owned_here && !report.can_roll_back);
+    let shown = |name: &str| {
+        let families = runtime.metrics().registry().gather();
+        let family = families.iter().find(|family| family.name() == name);
+        family.unwrap().get_metric()[0].get_gauge().value()
+    };
+    until("the metrics follow", || async { shown("es_projection_parked_events") == 12.0 }).await;
+    let all: Sum = serde_json::from_slice(&dump(&*store).await.last().unwrap().data).unwrap();
+    assert_eq!(shown("test_sum_of_all"), all.sum as f64);
     // Thirteen is not welcome: it and what comes after it in its stream waits.
     assert_eq!(report.last_error.unwrap().reason, "thirteen is not welcome");
     runtime.shutdown().await;
@@ -39,10 +49,11 @@ async fn idle_owners_hardly_write() {
     let runtime = start(&store, views.clone(), Sums::default(), quick()).await;
     Writer::new(&store).fill(3, 3).await;
     caught_up(&*views, &store).await;
-    let commits = views.commits();
+    let (commits, acquires) = (views.commits(), views.acquires());
     let epoch = state(&*views, SUMS).await.unwrap().epoch;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(views.commits(), commits);
+    assert!((1..=6).contains(&(views.acquires() - acquires)), "renewals: {}", views.acquires() - acquires);
     let after = state(&*views, SUMS).await.unwrap();
     assert_eq!(after.epoch, epoch, "the lease was renewed in time");
     runtime.shutdown().await;

@@ -34,7 +34,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets the bounds of one projection; the others have [`Limits::projection`].
+    /// Sets the bounds of one projection; the others have [`Limits::projection`](crate::Limits::projection).
     #[must_use]
     pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {
         self.projections.own_limits.insert(name.into(), limits);
