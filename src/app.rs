@@ -2,6 +2,7 @@
 //!
 //! An app is a store, a runtime over it, and the settings of both. Several live side by side in one process.
 
+mod cache;
 mod storage;
 
 use std::{sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use event_sourcing_actors::{
 
 use storage::Opening;
 
+pub use cache::Cache;
 pub use storage::{Migrated, Storage};
 
 use crate::{
@@ -69,6 +71,10 @@ pub enum AppError {
         /// Known names close to it.
         nearest: Vec<String>,
     },
+    /// The Redis URL is not one.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Cache(#[from] crate::cache::redis::CacheError),
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -181,6 +187,7 @@ impl AppBuilder {
         self.check()?;
         let catalog = self.catalog?;
         let event_store = self.settings.event_store.clone();
+        let cache = Cache::open(&self.settings)?;
         let storage = Storage::open(&event_store, self.opening).await?;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .catalog(catalog)
@@ -195,8 +202,11 @@ impl AppBuilder {
         for link in self.middleware {
             builder = builder.middleware(link);
         }
+        if let Some(port) = cache.port() {
+            builder = builder.query_cache(port);
+        }
         let runtime = Arc::new(builder.start().await?);
-        Ok(App { runtime, storage, settings: self.settings })
+        Ok(App { runtime, storage, cache, settings: self.settings })
     }
 }
 
@@ -205,6 +215,7 @@ impl AppBuilder {
 pub struct App {
     runtime: Arc<Runtime>,
     storage: Storage,
+    cache: Cache,
     settings: Settings,
 }
 
@@ -247,6 +258,12 @@ impl App {
         &self.storage
     }
 
+    /// Where answers of queries are kept for a while.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -256,6 +273,7 @@ impl App {
     /// Answers what is in flight, ends every task and closes the store. Returns whether all was answered in time.
     pub async fn shutdown(&self) -> bool {
         let was_drained = self.runtime.shutdown().await;
+        self.cache.close().await;
         self.storage.close().await;
         was_drained
     }

@@ -1,12 +1,16 @@
 //! The feed: pages of the log and of streams, and live following without gap or duplicate.
 
+mod tail;
+
 use std::{num::NonZeroU32, sync::Arc};
 
 use futures_util::{Stream, stream};
 
+use self::tail::Tail;
 use crate::{
     envelope::{EventFilter, RecordedEvent},
     id::{AggregateId, AggregateType},
+    limits::Limits,
     ports::{Direction, EventStore, LogPage, StoreError, StreamRange, StreamSummary},
     pubsub::Publisher,
     version::{Position, Sequence},
@@ -15,10 +19,11 @@ use crate::{
 /// Reads the log; never writes. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Feed {
-    pub(crate) store: Arc<dyn EventStore>,
+    store: Arc<dyn EventStore>,
     pub(crate) publisher: Publisher,
-    pub(crate) page: NonZeroU32,
-    pub(crate) follow_page_bytes: usize,
+    page: NonZeroU32,
+    follow_page_bytes: usize,
+    tail: Arc<Tail>,
 }
 
 /// A follower's place between two pages.
@@ -27,7 +32,12 @@ struct Follower {
     filter: EventFilter,
     /// The one stream to follow, and its next sequence.
     stream: Option<(AggregateId, Sequence)>,
+    /// Events up to here are passed over.
     after: Position,
+    /// The log has been looked at up to here, itself or by way of the stream.
+    examined: Position,
+    /// Whether it has reached the end, and not fallen behind the tail since.
+    is_live: bool,
     /// The known head when the last read found the end; `None` while there may be more to read.
     end_at: Option<Position>,
     /// Events of the next page.
@@ -36,6 +46,16 @@ struct Follower {
 }
 
 impl Feed {
+    pub(crate) fn new(store: Arc<dyn EventStore>, publisher: Publisher, limits: &Limits) -> Self {
+        Self {
+            store,
+            publisher,
+            page: NonZeroU32::new(limits.page_events_max).unwrap_or(NonZeroU32::MIN),
+            follow_page_bytes: limits.follow_page_bytes,
+            tail: Arc::new(Tail::new(limits)),
+        }
+    }
+
     /// Who tells of news: the head of the log, and read models that have moved.
     #[must_use]
     pub fn publisher(&self) -> &Publisher {
@@ -154,7 +174,17 @@ impl Feed {
 impl Follower {
     fn new(feed: Feed, filter: EventFilter, stream: Option<(AggregateId, Sequence)>, after: Position) -> Self {
         let limit = feed.page.min(FIRST_PAGE);
-        Self { feed, filter, stream, after, end_at: None, limit, buffer: Vec::new().into_iter() }
+        Self {
+            feed,
+            filter,
+            stream,
+            after,
+            examined: after,
+            is_live: false,
+            end_at: None,
+            limit,
+            buffer: Vec::new().into_iter(),
+        }
     }
 
     async fn next(&mut self) -> Result<RecordedEvent, StoreError> {
@@ -178,7 +208,7 @@ impl Follower {
         let mut wake = publisher.subscribe();
         loop {
             let known = *wake.borrow_and_update();
-            let is_beyond = self.stream.is_none() && known <= self.after;
+            let is_beyond = self.stream.is_none() && known <= self.examined;
             if self.end_at != Some(known) && !is_beyond {
                 return Ok(known);
             }
@@ -194,36 +224,70 @@ impl Follower {
 
     /// Reads the next page, and notes whether it reached the end of what was there when `known` was the head.
     async fn fill(&mut self, known: Position) -> Result<(), StoreError> {
-        let is_end =
-            if self.stream.is_some() { self.fill_from_stream().await? } else { self.fill_from_log(known).await? };
+        let is_end = if self.is_live && self.fill_from_tail(known).await? {
+            self.examined >= known
+        } else {
+            let is_end = if self.stream.is_some() {
+                self.fill_from_stream(known).await?
+            } else {
+                self.fill_from_log(known).await?
+            };
+            self.limit = self.next_limit();
+            self.is_live = is_end;
+            is_end
+        };
         self.end_at = is_end.then_some(known);
-        let events = self.buffer.as_slice();
-        let bytes: usize = events.iter().map(|event| event.data.len() + event.metadata.len()).sum();
-        if bytes > self.feed.follow_page_bytes {
-            self.limit = NonZeroU32::new(self.limit.get() / 2).unwrap_or(NonZeroU32::MIN);
-        } else if bytes <= self.feed.follow_page_bytes / 4 && events.len() >= self.limit.get() as usize {
-            self.limit = self.limit.saturating_mul(TWO).min(self.feed.page);
-        }
         Ok(())
+    }
+
+    /// Takes what is next from memory; whether it is there.
+    async fn fill_from_tail(&mut self, known: Position) -> Result<bool, StoreError> {
+        let tail = self.feed.tail.events(&*self.feed.store, self.examined, known).await?;
+        let Some(last) = tail.as_ref().and_then(|events| events.last()) else { return Ok(false) };
+        self.feed.publisher.raise(last.position);
+        self.examined = last.position;
+        let is_wanted = |event: &RecordedEvent| match &self.stream {
+            Some((id, from)) => event.position > self.after && event.aggregate_id == *id && event.sequence >= *from,
+            None => self.filter.matches(event),
+        };
+        let wanted = tail.iter().flatten().filter(|event| is_wanted(event));
+        let wanted: Vec<RecordedEvent> = wanted.map(|event| RecordedEvent::clone(event)).collect();
+        if let (Some((_, from)), Some(last)) = (&mut self.stream, wanted.last()) {
+            *from = last.sequence.next();
+        }
+        self.buffer = wanted.into_iter();
+        Ok(true)
+    }
+
+    /// As many events as should fit, told by those of the last page.
+    fn next_limit(&self) -> NonZeroU32 {
+        let (events, bytes_max) = (self.buffer.as_slice(), self.feed.follow_page_bytes);
+        let bytes: usize = events.iter().map(|event| event.data.len() + event.metadata.len()).sum();
+        if bytes > bytes_max {
+            let fitting = u32::try_from(events.len().saturating_mul(bytes_max) / bytes).unwrap_or(u32::MAX);
+            return NonZeroU32::new(fitting).unwrap_or(NonZeroU32::MIN).min(self.limit);
+        }
+        let is_small = bytes <= bytes_max / 4 && events.len() >= self.limit.get() as usize;
+        if is_small { self.limit.saturating_mul(TWO).min(self.feed.page) } else { self.limit }
     }
 
     async fn fill_from_log(&mut self, known: Position) -> Result<bool, StoreError> {
         let feed = &self.feed;
-        let page = feed.store.read_all(self.after, &self.filter, self.limit).await?;
-        let is_end = page.examined == self.after;
+        let page = feed.store.read_all(self.examined, &self.filter, self.limit).await?;
+        let is_end = page.examined == self.examined;
         if !is_end {
             // At the end `examined` is what the reader asked for, which may lie beyond the log.
             feed.publisher.raise(page.examined);
         }
         // What was told of has been read; of more one will be told. A full page, or a head that was no news, shows less.
         let has_read_news =
-            known > self.after && page.examined >= known && page.events.len() < self.limit.get() as usize;
-        self.after = page.examined;
+            known > self.examined && page.examined >= known && page.events.len() < self.limit.get() as usize;
+        self.examined = page.examined;
         self.buffer = page.events.into_iter();
         Ok(is_end || has_read_news)
     }
 
-    async fn fill_from_stream(&mut self) -> Result<bool, StoreError> {
+    async fn fill_from_stream(&mut self, known: Position) -> Result<bool, StoreError> {
         let Some((id, from)) = &mut self.stream else { return Ok(true) };
         let range =
             StreamRange { from: *from, to: Sequence(u64::MAX), direction: Direction::Forward, limit: self.limit };
@@ -232,6 +296,9 @@ impl Follower {
         if let Some(last) = events.last() {
             *from = last.sequence.next();
         }
+        if is_end {
+            self.examined = known;
+        }
         events.retain(|event| event.position > self.after);
         self.buffer = events.into_iter();
         Ok(is_end)
@@ -239,5 +306,5 @@ impl Follower {
 }
 
 /// Events of a follower's first page; how many the next ones hold depends on their size.
-const FIRST_PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
+const FIRST_PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);

@@ -47,6 +47,10 @@ pub struct Limits {
     pub feed_pause_max: Duration,
     /// Bytes of payload and metadata a follower's page should hold: it reads fewer events at once when they are large.
     pub follow_page_bytes: usize,
+    /// Events kept in memory for all followers near the log's head; 0 = each reads the store itself.
+    pub tail_events_max: usize,
+    /// Bytes of payload and metadata of these events.
+    pub tail_bytes_max: usize,
     /// How long an idempotency key is remembered.
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
@@ -129,6 +133,8 @@ impl Default for Limits {
             feed_look: Duration::from_secs(10),
             feed_pause_max: Duration::from_secs(5),
             follow_page_bytes: 128 << 10,
+            tail_events_max: 4_096,
+            tail_bytes_max: 4 << 20,
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
             projection_watch: Duration::from_millis(500),

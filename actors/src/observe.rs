@@ -47,6 +47,14 @@ pub struct Metrics {
     pub(crate) batch_events: Histogram,
     pub(crate) log_position: IntGauge,
     projections: ProjectionFamilies,
+    pub(crate) queries: QueryMetrics,
+}
+
+/// What is measured of queries.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryMetrics {
+    pub duration: HistogramVec,
+    pub cache_requests: IntCounterVec,
 }
 
 /// Registers a metric; a name registered twice is a mistake of this file, and the metric then only goes unseen.
@@ -136,6 +144,7 @@ impl Default for Metrics {
                 Histogram,
                 powers("Events in one commit of the journal.", "es_journal_batch_events")
             ),
+            queries: QueryMetrics::new(r),
             log_position: metric!(
                 r,
                 IntGauge,
@@ -178,6 +187,37 @@ impl Metrics {
         }
         for reason in ["schema", "type", "chain", "decode"] {
             let _ = self.snapshots_ignored.with_label_values(&[reason]);
+        }
+    }
+}
+
+impl QueryMetrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            duration: vec_seconds(
+                registry,
+                "es_query_duration_seconds",
+                "Time from a query's arrival at the bus to its answer.",
+                &["projection", "outcome"],
+            ),
+            cache_requests: vec_counter(
+                registry,
+                "es_cache_requests_total",
+                "Queries by what became of their look into the cache.",
+                &["result"],
+            ),
+        }
+    }
+
+    /// Creates the series of known labels.
+    pub fn prepare<'a>(&self, projections: impl Iterator<Item = &'a str>) {
+        for projection in projections {
+            for outcome in ["answered", "stale", "not_found"] {
+                let _ = self.duration.with_label_values(&[projection, outcome]);
+            }
+        }
+        for result in ["hit", "miss", "refused", "bypass", "error"] {
+            let _ = self.cache_requests.with_label_values(&[result]);
         }
     }
 }

@@ -17,7 +17,7 @@ pub use event_store::{
 };
 pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
-pub use query_cache::{CachedAnswer, QueryCache};
+pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{

@@ -24,6 +24,7 @@ use crate::{
     observe::Metrics,
     ports::ViewStore,
     projections::{Projections, life::ProjectionsLife},
+    query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
     work::Work,
 };
@@ -32,6 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Runtime {
     bus: CommandBus,
+    queries: QueryBus,
     feed: Feed,
     history: History,
     projections: ProjectionsLife,
@@ -50,6 +52,8 @@ struct Tasks {
     sweeper: JoinHandle<()>,
     /// Keeps the known head of the log up to date.
     watcher: AbortOnDropHandle<()>,
+    /// Follows what changes in the view store.
+    follower: Option<JoinHandle<()>>,
 }
 
 /// What the runtime knows of its own health.
@@ -72,6 +76,12 @@ impl Runtime {
     #[must_use]
     pub fn bus(&self) -> &CommandBus {
         &self.bus
+    }
+
+    /// Where queries enter.
+    #[must_use]
+    pub fn queries(&self) -> &QueryBus {
+        &self.queries
     }
 
     /// The log, in pages and live.
@@ -223,6 +233,7 @@ impl Runtime {
         let was_drained = is_idle();
         // Nothing is appended any more; what is not applied yet is applied by the next owner.
         self.projections.shutdown(Duration::from_secs(5)).await;
+        self.queries.close();
         self.stop.cancel();
         for actor in self.write_side.registry.actors() {
             let _ = actor.send_message(AggregateMessage::Idle);
@@ -245,7 +256,7 @@ impl Runtime {
                 // Let go of, not cut: its transaction ends as the store decides.
                 tracing::error!("the journal did not end in time; what it holds has an unknown outcome");
             }
-            for mut task in [tasks.snapshots, tasks.sweeper] {
+            for mut task in [tasks.snapshots, tasks.sweeper].into_iter().chain(tasks.follower) {
                 if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }

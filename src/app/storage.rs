@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     memory::MemoryStore,
-    ports::{EventStore, SnapshotStore, StoreError, SystemClock, Wakeups},
+    ports::{EventStore, SnapshotStore, StoreError, SystemClock, ViewStore, Wakeups},
 };
 use tokio::time::Instant;
 
@@ -170,6 +170,18 @@ impl Storage {
             Self::Sqlite(_) => None,
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Some(Arc::new(store.listener())),
+        }
+    }
+
+    /// The read models.
+    #[must_use]
+    pub fn views(&self) -> Arc<dyn ViewStore> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 

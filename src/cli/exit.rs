@@ -137,6 +137,8 @@ impl From<TelemetryError> for Failure {
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let exit = match &error {
+            #[cfg(feature = "redis")]
+            AppError::Cache(_) => Exit::Usage,
             AppError::Settings(_)
             | AppError::Database(_)
             | AppError::MissingFeature { .. }

@@ -9,7 +9,10 @@ mod events;
 mod heads;
 mod journal;
 mod listener;
+mod operations;
+mod projections;
 mod snapshots;
+mod views;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -24,6 +27,7 @@ use uuid::Uuid;
 use self::{
     error::{open_error, store_error},
     journal::{Journal, JournalLimits},
+    projections::Remembered,
 };
 use super::{OpenError, schema};
 
@@ -32,6 +36,7 @@ pub use listener::PostgresListener;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/postgres/0001_events.sql")),
     ("snapshots", include_str!("../../migrations/postgres/0002_snapshots.sql")),
+    ("views", include_str!("../../migrations/postgres/0003_views.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
@@ -120,6 +125,7 @@ fn name(options: &PgConnectOptions) -> String {
 pub struct PostgresStore {
     pool: PgPool,
     journal: Arc<Journal>,
+    remembered: Arc<Remembered>,
     name: Arc<str>,
     store_id: Uuid,
 }
@@ -165,7 +171,7 @@ impl PostgresStore {
         };
         let journal = Journal::new(connect, pool.clone(), options.writer, limits);
         journal.connect_now().await.map_err(|error| open_error(&what, &error))?;
-        Ok(Self { pool, journal: Arc::new(journal), name: what.into(), store_id })
+        Ok(Self { pool, journal: Arc::new(journal), remembered: Arc::default(), name: what.into(), store_id })
     }
 
     /// Brings the schema up to date, under a lock, and returns its number; does nothing to one that is.

@@ -1,6 +1,7 @@
 //! How a runtime is made, and the tasks it starts.
 
 mod projections;
+mod queries;
 
 use std::{
     fmt,
@@ -34,6 +35,7 @@ use crate::{
     ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
+    query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -50,8 +52,9 @@ pub struct RuntimeBuilder {
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
-    projections: ProjectionsSetup,
     wakeups: Option<Arc<dyn Wakeups>>,
+    projections: ProjectionsSetup,
+    queries: QueryParts,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -74,8 +77,9 @@ impl RuntimeBuilder {
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
-            projections: ProjectionsSetup::default(),
             wakeups: None,
+            projections: ProjectionsSetup::default(),
+            queries: QueryParts::default(),
         }
     }
 
@@ -156,11 +160,7 @@ impl RuntimeBuilder {
     /// [`StartError`].
     pub async fn start(self) -> Result<Runtime, StartError> {
         self.catalog.check()?;
-        let types: Vec<_> = self.catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-        self.metrics.prepare(
-            types.iter().map(|(kind, _)| *kind),
-            types.iter().flat_map(|(_, commands)| commands.iter().copied()),
-        );
+        prepare_series(&self.metrics, &self.catalog);
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
@@ -206,8 +206,12 @@ impl RuntimeBuilder {
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
+        let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
+        let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
+        let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
-            feed: Feed { store, publisher, page, follow_page_bytes: self.limits.follow_page_bytes },
+            queries,
+            feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
@@ -215,6 +219,7 @@ impl RuntimeBuilder {
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
                 watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
+                follower,
             })),
             bus,
             projections,
@@ -223,6 +228,13 @@ impl RuntimeBuilder {
             stop,
         })
     }
+}
+
+/// Makes the series of known labels, so that they are there from the first look.
+fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+    let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
+    metrics
+        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
 }
 
 /// Why a runtime does not start.

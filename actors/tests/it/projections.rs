@@ -31,7 +31,7 @@ async fn commands_show_in_rows_and_rows_equal_the_fold() {
     let shown = |name: &str| {
         let families = runtime.metrics().registry().gather();
         let family = families.iter().find(|family| family.name() == name);
-        family.unwrap().get_metric()[0].get_gauge().value()
+        family.unwrap().get_metric()[0].get_gauge().get_value()
     };
     until("the metrics follow", || async { shown("es_projection_parked_events") == 12.0 }).await;
     let all: Sum = serde_json::from_slice(&dump(&*store).await.last().unwrap().data).unwrap();

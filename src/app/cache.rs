@@ -1,0 +1,59 @@
+//! [`Cache`]: where the app keeps answers of queries, chosen by the settings.
+
+use std::sync::Arc;
+
+use event_sourcing_actors::ports::QueryCache;
+
+use super::AppError;
+use crate::{
+    cache::memory::{MemoryCache, MemoryCacheOptions},
+    settings::Settings,
+};
+
+/// Where answers of queries are kept for a while.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Cache {
+    /// Nowhere.
+    None,
+    /// In the process.
+    Memory(Arc<MemoryCache>),
+    /// In a Redis that replicas share.
+    #[cfg(feature = "redis")]
+    Redis(Arc<crate::cache::redis::RedisCache>),
+}
+
+impl Cache {
+    /// Makes the one the settings ask for; a Redis that does not answer is no fault.
+    #[cfg_attr(not(feature = "redis"), allow(clippy::unnecessary_wraps, reason = "with the feature it can fail"))]
+    pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
+        let Some(url) = &settings.cache.redis_url else {
+            return Ok(Self::Memory(Arc::new(MemoryCache::new(MemoryCacheOptions::default()))));
+        };
+        #[cfg(feature = "redis")]
+        {
+            use crate::cache::redis::{RedisCache, RedisCacheOptions};
+            Ok(Self::Redis(Arc::new(RedisCache::start(url, RedisCacheOptions::default())?)))
+        }
+        #[cfg(not(feature = "redis"))]
+        Err(AppError::MissingFeature { feature: "redis", database: url.to_string() })
+    }
+
+    /// The port, for the query bus.
+    pub(super) fn port(&self) -> Option<Arc<dyn QueryCache>> {
+        match self {
+            Self::None => None,
+            Self::Memory(cache) => Some(cache.clone()),
+            #[cfg(feature = "redis")]
+            Self::Redis(cache) => Some(cache.clone()),
+        }
+    }
+
+    /// Ends what it runs.
+    pub(super) async fn close(&self) {
+        #[cfg(feature = "redis")]
+        if let Self::Redis(cache) = self {
+            cache.close().await;
+        }
+    }
+}
