@@ -87,6 +87,13 @@ async fn another_process_pauses_too() {
     let reader = reader.unwrap();
     Writer::new(&store).fill(2, 2).await;
     caught_up(&*store, &store).await;
+    // A reader with a newer version must not begin what nobody here could go on with.
+    let second = Sums { version: 2, ..Sums::default() };
+    let newer = builder(&store).views(store.clone()).projection(second).follow(false).limits(quick()).start().await;
+    let newer = newer.unwrap();
+    let refused = newer.projections().rebuild(SUMS, false).await;
+    assert!(matches!(refused, Err(ProjectionsError::Refused { .. })), "{refused:?}");
+    newer.shutdown().await;
     reader.projections().pause(SUMS).await.unwrap();
     until("the owner hears of it", || async { owner.projections().health()[0].status == ProjectionStatus::Paused })
         .await;
