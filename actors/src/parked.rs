@@ -16,6 +16,9 @@ use crate::{
 /// Parked events settled in one commit.
 const SETTLE_EVENTS_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
+/// Keys that are read from the store at most.
+const KEYS_LOADED_MAX: u32 = 1_000_000;
+
 /// The keys of one generation that wait behind a parked event, each with that event once it is known.
 #[derive(Debug, Default)]
 pub(crate) struct HeldKeys {
@@ -25,7 +28,8 @@ pub(crate) struct HeldKeys {
 impl HeldKeys {
     /// Reads them from the store.
     pub async fn load(context: &ProjectionContext, generation: Generation, at: Position) -> Result<Self, StepError> {
-        let limit = NonZeroU32::MIN.saturating_add(context.limits.parked_keys_max);
+        // More than the bound may be stored, if the bound was lowered.
+        let limit = NonZeroU32::MIN.saturating_add(context.limits.parked_keys_max.max(KEYS_LOADED_MAX));
         let keys = context.ask(context.views.parked_keys(generation, limit)).await?;
         if keys.len() >= limit.get() as usize {
             return Err(too_many(context, at));

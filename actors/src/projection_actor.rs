@@ -39,8 +39,8 @@ pub(crate) struct ProjectionActor;
 #[derive(Debug)]
 pub(crate) struct ProjectionActorState {
     context: Arc<ProjectionContext>,
-    /// The name under which this incarnation asks for the lease. A new one whenever a commit's outcome is unknown: the
-    /// lease then changes hands, which fences off whatever is still on its way.
+    /// The name under which this incarnation asks for the lease. A new one whenever it lost track of what is stored: the
+    /// lease then changes hands, which fences off whatever is still on its way and makes the revision leap.
     id: Uuid,
     owner: Option<Box<Owner>>,
     log: watch::Receiver<Position>,
@@ -143,6 +143,7 @@ impl ProjectionActorState {
             return Ok(Some(self.standby_pause()));
         };
         tracing::info!(projection = context.name, epoch = state.epoch, "this process owns the projection");
+        context.board.put(state.clone());
         self.owner = Some(Box::new(Owner::open(context, self.id, state).await?));
         Ok(None)
     }
@@ -159,23 +160,20 @@ impl ProjectionActorState {
             StepError::Lost => tracing::debug!(projection, "somebody else moved the projection"),
             StepError::Store(error) => self.trouble(error.to_string()),
             StepError::Refused(reason) => self.trouble(format!("the store refused: {reason}")),
-            StepError::Unknown(error) => {
-                self.trouble(format!("the outcome of a commit is unknown: {error}"));
-                self.id = rename(&context);
-            }
+            StepError::Unknown(error) => self.trouble(format!("the outcome of a commit is unknown: {error}")),
             StepError::Halt { reason, position } => {
                 self.trouble(reason.clone());
                 if let Some(owner) = &mut self.owner {
                     let stopped = Box::pin(owner.halt(reason, position)).await;
-                    if matches!(stopped, Err(StepError::Unknown(_))) {
-                        self.id = rename(&context);
-                    }
+                    tracing::debug!(projection, ?stopped, "the fault is told");
                 } else if let Err(error) = self.halt_before_owning(reason, position).await {
                     tracing::warn!(projection, ?error, "the projection's fault could not be stored");
                 }
             }
         }
-        self.owner = None;
+        if self.owner.take().is_some() {
+            self.id = rename(&context);
+        }
         let pause = self.pause;
         self.pause = (pause * 2).min(context.limits.retry_pause_max);
         pause

@@ -80,12 +80,18 @@ impl Projections {
     pub async fn rebuild(&self, name: &str, accepts_difference: bool) -> Result<Operation, ProjectionsError> {
         let context = self.context(name)?;
         let states = self.views.states().await?;
-        if let Some(state) = states.iter().find(|state| state.name == name)
-            && context.standing(state) == Standing::Outdated
-        {
-            let reason = "another version of the projection is current; ask a process that has it".to_owned();
-            let operation = state.shadow.map(|shadow| shadow.operation);
-            return Err(ProjectionsError::Refused { reason, operation });
+        if let Some(state) = states.iter().find(|state| state.name == name) {
+            // A process that only reads could begin what nobody would go on with.
+            let is_foreign = match context.standing(state) {
+                Standing::Welcome => false,
+                Standing::Newer => !context.board.is_declared(),
+                Standing::Outdated => true,
+            };
+            if is_foreign {
+                let reason = "another version of the projection is current; ask a process that has it".to_owned();
+                let operation = state.shadow.map(|shadow| shadow.operation);
+                return Err(ProjectionsError::Refused { reason, operation });
+            }
         }
         let operation = Uuid::now_v7();
         let control = Control::Rebuild { operation, version: context.version, accepts_difference };

@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    ports::{OperationStatus, OperationUpdate, Shadow, Tally, Transition},
+    ports::{OperationStatus, OperationUpdate, Shadow, StoreError, Tally, Transition},
     projection_actor::{Owner, Step, StepError},
 };
 
 /// Between two news of a rebuild's progress.
 const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Measuring reads all rows of two generations: it may take so many times longer than any other call.
+const TALLY_CALLS: u32 = 20;
 
 impl Owner {
     /// The shadow's next step; whether there is more to do at once.
@@ -97,9 +100,11 @@ impl Owner {
             if self.tally.is_none() {
                 let context = self.context.clone();
                 self.tally = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                    let tallied = context.views.tally(&context.name).await;
+                    let bound = context.limits.store_call * TALLY_CALLS;
+                    let tallied = tokio::time::timeout(bound, context.views.tally(&context.name)).await;
                     context.nudge.notify_one();
-                    tallied
+                    let reason = format!("the generations could not be measured within {bound:?}");
+                    tallied.unwrap_or(Err(StoreError::Unavailable { reason }))
                 })));
             }
             return Ok(false);

@@ -148,6 +148,12 @@ impl Owner {
         let claim = LeaseClaim { projection, owner, lease: self.context.limits.lease };
         let state = self.context.ask(self.context.views.acquire(claim)).await?.ok_or(StepError::Lost)?;
         self.renewed_at = Instant::now();
+        let is_same = state.epoch != self.state.epoch
+            || (state.generation == self.served.generation && state.checkpoint == self.served.checkpoint);
+        if !is_same || state.revision < self.state.revision {
+            // The store lost commits it had told of, in a crash: they must not be counted again as if they were the same.
+            return Err(StepError::Lost);
+        }
         self.sync(state).await
     }
 

@@ -26,14 +26,22 @@ pub(super) async fn lag_seconds(
 impl Projections {
     /// Looks until the runtime ends.
     pub(super) async fn watch(self, pause: Duration) {
-        let Some(stop) = self.contexts.first().map(|context| context.stop.clone()) else { return };
+        let Some(first) = self.contexts.first() else { return };
+        let (stop, mut moved) = (first.stop.clone(), first.publisher.subscribe_views());
         // What the last event at each checkpoint was, so that it is read once.
         let mut shown = vec![Position::ZERO; self.contexts.len()];
         loop {
+            // Before the look: news that come during it must not be slept over.
+            moved.borrow_and_update();
             if let Err(error) = self.look(&mut shown).await {
                 tracing::debug!(%error, "the states of the projections could not be read");
             }
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            let news = async {
+                // Read models may move many times a second.
+                tokio::time::sleep(pause / 5).await;
+                let _ = tokio::time::timeout(pause - pause / 5, moved.changed()).await;
+            };
+            if stop.run_until_cancelled(news).await.is_none() {
                 return;
             }
         }
@@ -42,11 +50,11 @@ impl Projections {
     async fn look(&self, shown: &mut [Position]) -> Result<(), StoreError> {
         let Some(first) = self.contexts.first() else { return Ok(()) };
         let states = first.ask(self.views.states()).await?;
-        let head = first.ask(self.events.head()).await?;
-        first.publisher.raise(head);
+        // The log's watcher keeps it up to date.
+        let head = first.publisher.head();
         for (context, shown) in self.contexts.iter().zip(shown) {
             if let Some(state) = states.iter().find(|state| state.name == context.name) {
-                show(context, state, head, shown).await?;
+                show(context, state, head.max(state.checkpoint.position), shown).await?;
             }
         }
         Ok(())

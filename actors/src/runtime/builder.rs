@@ -1,5 +1,6 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod projections;
 mod queries;
 
 use std::{
@@ -29,10 +30,9 @@ use crate::{
     history::History,
     id::AggregateType,
     journal::Journal,
-    limits::{Limits, ProjectionLimits},
+    limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore, Wakeups},
-    projection::Projection,
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{QueryParts, Sources},
@@ -152,41 +152,6 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn wakeups(self, wakeups: Arc<dyn Wakeups>) -> Self {
         Self { wakeups: Some(wakeups), ..self }
-    }
-
-    /// Adds a projection.
-    #[must_use]
-    pub fn projection(mut self, projection: impl Projection) -> Self {
-        self.projections.projections.push(Arc::new(projection));
-        self
-    }
-
-    /// Adds projections made elsewhere.
-    #[must_use]
-    pub fn projections(mut self, projections: Vec<Arc<dyn Projection>>) -> Self {
-        self.projections.projections.extend(projections);
-        self
-    }
-
-    /// Sets where read models lie; in memory unless it is called.
-    #[must_use]
-    pub fn views(mut self, views: Arc<dyn ViewStore>) -> Self {
-        self.projections.views = Some(views);
-        self
-    }
-
-    /// Whether this process moves projections (the default), or only reads what others move.
-    #[must_use]
-    pub fn follow(mut self, follows: bool) -> Self {
-        self.projections.is_reader = !follows;
-        self
-    }
-
-    /// Sets the bounds of one projection; the others have [`Limits::projection`].
-    #[must_use]
-    pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {
-        self.projections.own_limits.insert(name.into(), limits);
-        self
     }
 
     /// Starts the runtime's tasks. Needs a tokio runtime.

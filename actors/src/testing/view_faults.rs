@@ -49,6 +49,7 @@ pub struct FaultViews {
     is_silent: AtomicBool,
     refused: Mutex<Option<Vec<u8>>>,
     commits: AtomicU64,
+    acquires: AtomicU64,
 }
 
 impl FaultViews {
@@ -60,6 +61,7 @@ impl FaultViews {
             is_silent: AtomicBool::new(false),
             refused: Mutex::default(),
             commits: AtomicU64::new(0),
+            acquires: AtomicU64::new(0),
         })
     }
 
@@ -86,6 +88,11 @@ impl FaultViews {
     /// Commits asked for so far.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Claims of a lease, and renewals, so far.
+    pub fn acquires(&self) -> u64 {
+        self.acquires.load(Ordering::SeqCst)
     }
 
     fn seen<'a, T: Send + 'a>(&self, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
@@ -122,6 +129,7 @@ impl ViewStore for FaultViews {
         self.seen(self.inner.states())
     }
     fn acquire(&self, claim: LeaseClaim) -> BoxFuture<'_, Result<Option<ProjectionState>, StoreError>> {
+        self.acquires.fetch_add(1, Ordering::SeqCst);
         self.seen(self.inner.acquire(claim))
     }
     fn release<'a>(&'a self, projection: &'a str, owner: Uuid) -> BoxFuture<'a, Result<(), StoreError>> {

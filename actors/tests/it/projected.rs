@@ -1,6 +1,7 @@
 //! Purses projected: sums that count every event once or show it, and the harness to move them.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     num::NonZeroU32,
     sync::{
@@ -21,7 +22,7 @@ use event_sourcing_actors::{
         AppendBatch, AppendUnit, CommandProbe, EventStore, Operation, OperationStatus, ProjectionState, StreamClaim,
         UnitOutcome, ViewStore,
     },
-    projection::{ApplyError, ProjectedEvent, Projection, Rows},
+    projection::{ApplyError, ProjectedEvent, Projection, RowGauge, Rows},
     projections::ProjectionStatus,
     testing::given_events::fold_of_log,
     view::Row,
@@ -39,6 +40,9 @@ pub struct Sum {
     pub count: u64,
 }
 
+const ALL: RowGauge =
+    RowGauge { metric: "test_sum_of_all", help: "The sum of all purses.", row: ("totals", "", "all"), member: "sum" };
+
 /// Counts: an event applied twice, or not at all, shows.
 #[derive(Debug, Clone)]
 pub struct Sums {
@@ -51,6 +55,8 @@ pub struct Sums {
     /// Added to each sum: what a mistake in the code does.
     pub bonus: i64,
     pub is_ordered: bool,
+    /// Keys of this stream cannot be told, and that is a mistake outside of what is caught.
+    pub breaks_at: Option<&'static str>,
 }
 
 impl Default for Sums {
@@ -62,6 +68,7 @@ impl Default for Sums {
             is_nervous: false,
             bonus: 0,
             is_ordered: true,
+            breaks_at: None,
         }
     }
 }
@@ -78,6 +85,13 @@ impl Projection for Sums {
     }
     fn interest(&self) -> EventFilter {
         EventFilter { event_types: vec![EventType::new("Added").unwrap()], ..EventFilter::default() }
+    }
+    fn gauges(&self) -> &'static [RowGauge] {
+        if self.name == SUMS { &[ALL] } else { &[] }
+    }
+    fn parking_key<'a>(&self, event: &'a RecordedEvent) -> Cow<'a, str> {
+        assert!(self.breaks_at != Some(event.aggregate_id.as_str()), "as told");
+        Cow::Borrowed(event.aggregate_id.as_str())
     }
     fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         let Added { amount } = event.read()?;

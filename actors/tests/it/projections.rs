@@ -10,7 +10,9 @@ use event_sourcing_actors::{
 };
 
 use crate::{
-    projected::{SUMS, Sums, Writer, assert_exact, caught_up, quick, small_pages, start, state, status, until},
+    projected::{
+        SUMS, Sum, Sums, Writer, assert_exact, caught_up, dump, quick, small_pages, start, state, status, until,
+    },
     support::{Purse, Put, builder, store},
 };
 
@@ -26,6 +28,14 @@ async fn commands_show_in_rows_and_rows_equal_the_fold() {
     let report = runtime.projections().show(SUMS).await.unwrap();
     assert_eq!((report.status, report.lag_events, report.parked), (ProjectionStatus::Live, 0, 12), "{report:?}");
     assert!(report.is_owned_here && !report.can_roll_back);
+    let shown = |name: &str| {
+        let families = runtime.metrics().registry().gather();
+        let family = families.iter().find(|family| family.name() == name);
+        family.unwrap().get_metric()[0].get_gauge().get_value()
+    };
+    until("the metrics follow", || async { shown("es_projection_parked_events") == 12.0 }).await;
+    let all: Sum = serde_json::from_slice(&dump(&*store).await.last().unwrap().data).unwrap();
+    assert_eq!(shown("test_sum_of_all"), all.sum as f64);
     // Thirteen is not welcome: it and what comes after it in its stream waits.
     assert_eq!(report.last_error.unwrap().reason, "thirteen is not welcome");
     runtime.shutdown().await;
@@ -39,10 +49,11 @@ async fn idle_owners_hardly_write() {
     let runtime = start(&store, views.clone(), Sums::default(), quick()).await;
     Writer::new(&store).fill(3, 3).await;
     caught_up(&*views, &store).await;
-    let commits = views.commits();
+    let (commits, acquires) = (views.commits(), views.acquires());
     let epoch = state(&*views, SUMS).await.unwrap().epoch;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(views.commits(), commits);
+    assert!((1..=6).contains(&(views.acquires() - acquires)), "renewals: {}", views.acquires() - acquires);
     let after = state(&*views, SUMS).await.unwrap();
     assert_eq!(after.epoch, epoch, "the lease was renewed in time");
     runtime.shutdown().await;
@@ -76,6 +87,13 @@ async fn another_process_pauses_too() {
     let reader = reader.unwrap();
     Writer::new(&store).fill(2, 2).await;
     caught_up(&*store, &store).await;
+    // A reader with a newer version must not begin what nobody here could go on with.
+    let second = Sums { version: 2, ..Sums::default() };
+    let newer = builder(&store).views(store.clone()).projection(second).follow(false).limits(quick()).start().await;
+    let newer = newer.unwrap();
+    let refused = newer.projections().rebuild(SUMS, false).await;
+    assert!(matches!(refused, Err(ProjectionsError::Refused { .. })), "{refused:?}");
+    newer.shutdown().await;
     reader.projections().pause(SUMS).await.unwrap();
     until("the owner hears of it", || async { owner.projections().health()[0].status == ProjectionStatus::Paused })
         .await;
@@ -131,6 +149,43 @@ async fn a_panicking_projection_parks_and_its_neighbour_stays_live() {
     assert_eq!(reports.iter().map(|report| report.name.as_str()).collect::<Vec<_>>(), ["calm", SUMS]);
     assert_eq!((reports[0].parked, reports[1].parked), (0, 2));
     assert!(reports[1].last_error.as_ref().unwrap().reason.contains("ninety-nine"));
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_keeps_failing_is_reported_and_leaves_the_others_alone() {
+    let store = store();
+    let calm = Sums { name: "calm", ..Sums::default() };
+    let broken = Sums { breaks_at: Some("p1"), ..Sums::default() };
+    let runtime = builder(&store).views(store.clone()).projection(calm).projection(broken).limits(quick());
+    let runtime = runtime.start().await.unwrap();
+    Writer::new(&store).fill(3, 3).await;
+    until("it has failed twice", || async { runtime.projections().health()[1].restarts >= 2 }).await;
+    let health = runtime.projections().health();
+    assert!(health[1].last_error.as_ref().unwrap().reason.contains("failed"), "{health:?}");
+    until("the other is live", || async {
+        let report = runtime.projections().show("calm").await.unwrap();
+        report.status == ProjectionStatus::Live && report.checkpoint == Position(9)
+    })
+    .await;
+    assert!(runtime.health().is_alive);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_for_a_while_only_delays() {
+    let inner = store();
+    let log = event_sourcing_actors::testing::faults::FaultStore::new((*inner).clone());
+    let runtime = builder(&log).views(inner.clone()).projection(Sums::default()).limits(small_pages(10));
+    let runtime = runtime.start().await.unwrap();
+    let mut writer = Writer::new(&inner);
+    for turn in 0..6 {
+        log.darken(turn % 2 == 0);
+        writer.fill(5, 5).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    caught_up(&*inner, &inner).await;
+    assert_exact(&*inner, &inner, &Sums::default()).await;
     runtime.shutdown().await;
 }
 

@@ -78,6 +78,28 @@ async fn retries_count_once_under_lost_and_late_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_commit_holds_are_settled_by_one_request() {
+    let (store, sums) = (store(), Sums::default());
+    let mut writer = Writer::new(&store);
+    writer.add(&[("p1", 13)]).await;
+    for _ in 0..2_300 {
+        writer.add(&[("p1", 1)]).await;
+    }
+    let runtime = start(&store, store.clone(), sums.clone(), quick()).await;
+    caught_up(&*store, &store).await;
+    assert_eq!(state(&*store, SUMS).await.unwrap().parked, 2_301);
+    sums.is_superstitious.store(false, Ordering::SeqCst);
+    let operation = runtime.projections().settle(SUMS, Position(1), ParkedRequest::Retry, "me").await.unwrap();
+    writer.fill(5, 5).await;
+    let done = ended(&runtime, &operation).await;
+    let result: Value = serde_json::from_slice(&done.result.unwrap()).unwrap();
+    assert!(result["applied"].as_u64().unwrap() >= 2_301, "{result}");
+    caught_up(&*store, &store).await;
+    assert_exact(&*store, &store, &sums).await;
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_skipped_event_stays_on_record_and_lets_the_others_through() {
     let (store, sums) = (store(), Sums::default());
     let mut writer = Writer::new(&store);
