@@ -4,6 +4,7 @@
 
 mod embedding;
 mod faults;
+mod queries;
 mod review;
 mod support;
 mod write_side;
