@@ -314,3 +314,19 @@ async fn embedders_authorise_and_change_queries() {
     let answer = desk.runtime.queries().ask(get("a")).await.unwrap();
     assert_eq!(&answer.data[..], br#"{"sum":5}"#, "the plan follows the changed request");
 }
+
+#[tokio::test]
+async fn a_query_that_does_not_wait_spares_nobody_else_the_wait() {
+    let desk = Desk::new().await;
+    write(&desk.shelf, "a", 1, 0);
+    let head = put_event(&desk).await;
+    let hasty = QueryRequest { wait: Some(Duration::ZERO), ..get("a") };
+    assert!(desk.runtime.queries().ask(hasty).await.unwrap().stale);
+    let shelf = desk.shelf.clone();
+    let writer = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        write(&shelf, "a", 2, head);
+    });
+    assert!(!desk.runtime.queries().ask(get("a")).await.unwrap().stale);
+    writer.await.unwrap();
+}
