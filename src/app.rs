@@ -196,6 +196,9 @@ impl AppBuilder {
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }
+        if let Some(wakeups) = storage.wakeups() {
+            builder = builder.wakeups(wakeups);
+        }
         for link in self.middleware {
             builder = builder.middleware(link);
         }

@@ -4,6 +4,8 @@
 //! alike: `events`, `snapshots`, `error`, and the connection that appends.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod projection_row;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod schema;

@@ -48,10 +48,15 @@ mod work;
 pub mod feed;
 pub mod freshness;
 pub mod history;
+mod parked;
 pub mod projection;
+mod projection_actor;
+mod projection_supervisor;
+pub mod projections;
 pub mod pubsub;
 pub mod query;
 pub mod query_bus;
+mod rebuild;
 
 // Life cycle.
 pub mod observe;

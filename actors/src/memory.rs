@@ -2,6 +2,8 @@
 //!
 //! It keeps every promise of the ports but one: what is acknowledged lives as long as the process.
 
+mod views;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -35,6 +37,7 @@ pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     log: Arc<Mutex<Log>>,
     snapshots: Arc<Mutex<HashMap<AggregateId, BTreeMap<Sequence, Snapshot>>>>,
+    views: Arc<views::Views>,
 }
 
 #[derive(Default)]
@@ -54,7 +57,7 @@ impl MemoryStore {
     /// An empty store that stamps events with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, log: Arc::default(), snapshots: Arc::default() }
+        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

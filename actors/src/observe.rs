@@ -1,5 +1,7 @@
 //! Metrics of one runtime, in a registry of its own, and a store that measures another.
 
+mod projections;
+
 use std::{
     num::NonZeroU32,
     sync::{
@@ -13,10 +15,14 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use projections::ProjectionFamilies;
+pub(crate) use projections::ProjectionMetrics;
+
 use crate::{
     envelope::{EventFilter, RecordedEvent},
     id::{AggregateId, AggregateType, EventId},
     ports::{AppendBatch, EventStore, KeyRecord, LogPage, StoreError, StreamRange, StreamSummary, UnitOutcome},
+    projection::RowGauge,
     version::Position,
 };
 
@@ -40,6 +46,7 @@ pub struct Metrics {
     pub(crate) snapshots_written: IntCounter,
     pub(crate) batch_events: Histogram,
     pub(crate) log_position: IntGauge,
+    projections: ProjectionFamilies,
     pub(crate) queries: QueryMetrics,
 }
 
@@ -143,6 +150,7 @@ impl Default for Metrics {
                 IntGauge,
                 Opts::new("es_log_position", "Position of the last event this process knows.")
             ),
+            projections: ProjectionFamilies::new(r),
             registry,
         }
     }
@@ -153,6 +161,11 @@ impl Metrics {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The metrics of one projection.
+    pub(crate) fn projection(&self, name: &str, gauges: &[RowGauge]) -> ProjectionMetrics {
+        self.projections.of(&self.registry, name, gauges)
     }
 
     /// Creates the series of known labels, so that they are there from the first scrape.

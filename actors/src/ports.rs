@@ -2,19 +2,27 @@
 
 mod clock;
 mod event_store;
+mod operation;
+mod parked;
 mod query_cache;
 mod snapshot_store;
+mod view_rules;
 mod view_store;
+mod wakeups;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
     AppendBatch, AppendUnit, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
     StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
+pub use operation::{Operation, OperationStatus, OperationUpdate};
+pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
+pub use view_rules::{Objection, Ruling};
 pub use view_store::{
-    Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, NewParked, Operation, OperationStatus,
-    OperationUpdate, ParkedEvent, ParkedFilter, ParkedRequest, Previous, ProjectionState, REVISION_LEAP, Revision,
-    Shadow, Tally, Transition, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+    Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, Previous, ProjectionState,
+    REVISION_LEAP, Revision, Shadow, Tally, Transition, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome,
+    ViewPage, ViewStore,
 };
+pub use wakeups::{Wakeup, Wakeups};

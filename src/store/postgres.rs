@@ -8,7 +8,11 @@ mod error;
 mod events;
 mod heads;
 mod journal;
+mod listener;
+mod operations;
+mod projections;
 mod snapshots;
+mod views;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -23,12 +27,16 @@ use uuid::Uuid;
 use self::{
     error::{open_error, store_error},
     journal::{Journal, JournalLimits},
+    projections::Remembered,
 };
 use super::{OpenError, schema};
+
+pub use listener::PostgresListener;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/postgres/0001_events.sql")),
     ("snapshots", include_str!("../../migrations/postgres/0002_snapshots.sql")),
+    ("views", include_str!("../../migrations/postgres/0003_views.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
@@ -117,6 +125,7 @@ fn name(options: &PgConnectOptions) -> String {
 pub struct PostgresStore {
     pool: PgPool,
     journal: Arc<Journal>,
+    remembered: Arc<Remembered>,
     name: Arc<str>,
     store_id: Uuid,
 }
@@ -162,7 +171,7 @@ impl PostgresStore {
         };
         let journal = Journal::new(connect, pool.clone(), options.writer, limits);
         journal.connect_now().await.map_err(|error| open_error(&what, &error))?;
-        Ok(Self { pool, journal: Arc::new(journal), name: what.into(), store_id })
+        Ok(Self { pool, journal: Arc::new(journal), remembered: Arc::default(), name: what.into(), store_id })
     }
 
     /// Brings the schema up to date, under a lock, and returns its number; does nothing to one that is.

@@ -5,6 +5,7 @@ mod commands;
 mod connections;
 mod faults;
 mod live;
+mod live_load;
 mod problems;
 mod reading;
 mod specification;

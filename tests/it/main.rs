@@ -5,6 +5,7 @@
 mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
+mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]

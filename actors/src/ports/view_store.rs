@@ -12,10 +12,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{NewParked, Operation, OperationUpdate, ParkedEvent, ParkedFilter, ParkedRequest, StoreError};
 use crate::{
     digest::LeafHash,
-    id::{AggregateId, EventType},
     version::Position,
     view::{Row, RowKey, Selection, Touched},
 };
@@ -33,6 +32,10 @@ pub struct Revision(pub u64);
 
 /// The leap of a revision at a change of owner: more commits than a crash could undo.
 pub const REVISION_LEAP: u64 = 1_000_000;
+
+/// Changes told by one [`ViewStore::changes`] per projection; a reader that lags further is told that everything may
+/// have changed.
+pub const VIEW_CHANGES_MAX: usize = 1_000;
 
 /// The last event a generation has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -155,59 +158,6 @@ pub struct Move {
     pub retried: Vec<NewParked>,
 }
 
-/// An event that could not be applied, or that comes after one of the same key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewParked {
-    /// The event.
-    pub position: Position,
-    /// What is parked together, by default the stream.
-    pub key: String,
-    /// The event's stream.
-    pub aggregate_id: AggregateId,
-    /// The event's type.
-    pub event_type: EventType,
-    /// Why; of an event that only waits behind another: which one.
-    pub error: String,
-    /// How often it was tried; 0 = it only waits behind another.
-    pub attempts: u32,
-}
-
-/// A parked event on record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParkedEvent {
-    /// What is parked.
-    pub event: NewParked,
-    /// When it was parked first.
-    pub parked_at: DateTime<Utc>,
-    /// What an operator wants done with it, and the operation that tells the outcome.
-    pub request: Option<(ParkedRequest, Uuid)>,
-    /// When and by whom it was skipped.
-    pub skipped: Option<(DateTime<Utc>, String)>,
-}
-
-/// Which parked events a reader wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParkedFilter<'a> {
-    /// All on record, skipped ones included.
-    All,
-    /// Those not skipped.
-    Waiting,
-    /// Those not skipped of one key.
-    Key(&'a str),
-    /// Those an operator wants retried or skipped.
-    Requested,
-}
-
-/// What an operator may want of a parked event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ParkedRequest {
-    /// Apply it, and what waits behind it, again.
-    Retry,
-    /// Leave it out for good, and apply what waits behind it.
-    Skip,
-}
-
 /// A step of an owner, in one transaction.
 #[derive(Debug, Clone)]
 pub struct ViewCommit {
@@ -263,7 +213,7 @@ pub enum Control {
     Pause,
     /// They move again; a fault is cleared.
     Resume,
-    /// Begin a shadow from position 0 and record its operation. Clears a fault; does not touch the served rows.
+    /// Begin a shadow from position 0 and record its operation (kind `projection-rebuild`, subject the projection). Clears a fault; does not touch the served rows.
     Rebuild {
         /// The operation's id.
         operation: Uuid,
@@ -280,7 +230,8 @@ pub enum Control {
     },
     /// Serve the previous rows again, frozen; what was served becomes the previous. The epoch rises.
     Rollback,
-    /// Retry or skip a parked event, and record the operation.
+    /// Retry or skip a parked event of the served rows, and record the operation (kind `parked-retry` or `parked-skip`,
+    /// subject `projection/position`). Refused while an earlier wish about it is open.
     Settle {
         /// The event.
         position: Position,
@@ -308,62 +259,6 @@ pub enum Controlled {
         /// A sentence for people.
         reason: String,
     },
-}
-
-/// Long work, as people follow it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Operation {
-    /// Its id.
-    pub id: Uuid,
-    /// What is done, such as `projection-rebuild`.
-    pub kind: String,
-    /// To what, such as a projection's name.
-    pub subject: String,
-    /// How it stands.
-    pub status: OperationStatus,
-    /// How much is done, in units of its own (events).
-    pub done: u64,
-    /// How much there is to do, as far as it is known.
-    pub total: u64,
-    /// What came of it: a JSON object.
-    pub result: Option<Bytes>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// When it was asked for.
-    pub created_at: DateTime<Utc>,
-    /// When something was last heard of it.
-    pub updated_at: DateTime<Utc>,
-}
-
-/// How an operation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OperationStatus {
-    /// Asked for or under way.
-    Running,
-    /// Done.
-    Succeeded,
-    /// Over, in vain.
-    Failed,
-    /// Given up by an operator.
-    Cancelled,
-}
-
-/// News of an operation. One that has ended stays as it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OperationUpdate {
-    /// Which.
-    pub id: Uuid,
-    /// How it stands.
-    pub status: OperationStatus,
-    /// How much is done.
-    pub done: u64,
-    /// How much there is to do.
-    pub total: u64,
-    /// What came of it.
-    pub result: Option<Bytes>,
-    /// Why it failed.
-    pub error: Option<String>,
 }
 
 /// Rows as a query gets them, with what they rest on: all of one instant.
@@ -404,7 +299,7 @@ pub struct ViewChanges {
     /// The revision they stand at.
     pub revision: Revision,
     /// What was touched, with the revision after it, ascending. `None`: the record does not reach back to the revision
-    /// asked about without a hole; everything may have changed.
+    /// asked about without a hole, or more than [`VIEW_CHANGES_MAX`] changes lie between; everything may have changed.
     pub changes: Option<Vec<(Revision, Touched)>>,
 }
 
@@ -430,7 +325,9 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     fn states(&self) -> BoxFuture<'_, Result<Vec<ProjectionState>, StoreError>>;
 
     /// Takes the lease, or renews it: if nobody holds it, it has expired, or the asker holds it. A new owner raises the
-    /// epoch, and the revision by [`REVISION_LEAP`]. `None`: another holds it.
+    /// epoch, and the revision by [`REVISION_LEAP`]; an asker that holds it still, expired or not, does neither. (Who has
+    /// released it comes back as a new owner: so does a process whose database lost its last commits in a crash.) `None`:
+    /// another holds it, or there is no such projection.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -443,7 +340,8 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     fn release<'a>(&'a self, projection: &'a str, owner: Uuid) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Makes one step of an owner: first tests and moves the projection's row, then everything else, in one
-    /// transaction, then tells other processes that read models moved.
+    /// transaction, then tells other processes that read models moved. While the projection is paused, a commit that
+    /// moves rows or swaps is lost; while it is frozen, one that moves served rows.
     ///
     /// Not cancellation safe: run it in a task that nobody drops. After an error its outcome is unknown.
     ///
@@ -512,20 +410,21 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     /// [`StoreError`].
     fn parked_keys(&self, generation: Generation, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 
-    /// What happened to each of these projections since the revision given.
+    /// What happened to each of these projections since the revision given, in the order asked; unknown ones are left
+    /// out.
     ///
     /// # Errors
     /// [`StoreError`].
     fn changes<'a>(&'a self, since: &'a [(String, Revision)]) -> BoxFuture<'a, Result<Vec<ViewChanges>, StoreError>>;
 
     /// Removes up to `limit` rows that no projection can reach any more, and records of changes before an instant.
-    /// Returns how many rows of either kind are gone; fewer than `limit` means that was all.
+    /// Each projection's newest change stays. Returns how many rows of either kind are gone; 0 means that was all.
     ///
     /// # Errors
     /// [`StoreError`].
     fn prune(&self, changes_before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Records an operation of another kind than those of [`Control`].
+    /// Records an operation of another kind than those of [`Control`]; one that is on record stays as it is.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -14,7 +14,10 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use super::{Runtime, Tasks};
 use crate::{
@@ -23,14 +26,15 @@ use crate::{
     command_bus::{AllowAll, Authorizer, CommandBus, Middleware},
     envelope::Snapshot,
     feed::Feed,
-    freshness::Freshness,
     history::History,
     id::AggregateType,
     journal::Journal,
-    limits::Limits,
+    limits::{Limits, ProjectionLimits},
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore},
-    pubsub::Publisher,
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, ViewStore, Wakeups},
+    projection::Projection,
+    projections::life::{ProjectionsSetup, ProjectionsStartError},
+    pubsub::{HeadWatcher, Publisher},
     query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
@@ -48,7 +52,8 @@ pub struct RuntimeBuilder {
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
-    views: Option<Arc<dyn ViewStore>>,
+    wakeups: Option<Arc<dyn Wakeups>>,
+    projections: ProjectionsSetup,
     queries: QueryParts,
 }
 
@@ -72,7 +77,8 @@ impl RuntimeBuilder {
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
-            views: None,
+            wakeups: None,
+            projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
         }
     }
@@ -142,24 +148,63 @@ impl RuntimeBuilder {
         Self { snapshot_frequency: Arc::new(frequency), ..self }
     }
 
+    /// Sets who tells of other processes on the same store; without, the store is asked every [`Limits::feed_poll`].
+    #[must_use]
+    pub fn wakeups(self, wakeups: Arc<dyn Wakeups>) -> Self {
+        Self { wakeups: Some(wakeups), ..self }
+    }
+
+    /// Adds a projection.
+    #[must_use]
+    pub fn projection(mut self, projection: impl Projection) -> Self {
+        self.projections.projections.push(Arc::new(projection));
+        self
+    }
+
+    /// Adds projections made elsewhere.
+    #[must_use]
+    pub fn projections(mut self, projections: Vec<Arc<dyn Projection>>) -> Self {
+        self.projections.projections.extend(projections);
+        self
+    }
+
+    /// Sets where read models lie; in memory unless it is called.
+    #[must_use]
+    pub fn views(mut self, views: Arc<dyn ViewStore>) -> Self {
+        self.projections.views = Some(views);
+        self
+    }
+
+    /// Whether this process moves projections (the default), or only reads what others move.
+    #[must_use]
+    pub fn follow(mut self, follows: bool) -> Self {
+        self.projections.is_reader = !follows;
+        self
+    }
+
+    /// Sets the bounds of one projection; the others have [`Limits::projection`].
+    #[must_use]
+    pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {
+        self.projections.own_limits.insert(name.into(), limits);
+        self
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Runtime, StartError> {
         self.catalog.check()?;
-        let types: Vec<_> = self.catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-        self.metrics.prepare(
-            types.iter().map(|(kind, _)| *kind),
-            types.iter().flat_map(|(_, commands)| commands.iter().copied()),
-        );
+        prepare_series(&self.metrics, &self.catalog);
+        let publisher = Publisher::new(self.metrics.clone());
+        // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
+        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
         let pulse = Arc::new(Pulse::default());
         let store: Arc<dyn EventStore> =
             Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
-        let publisher = Publisher::new(self.metrics.clone());
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery: Recovery {
@@ -192,30 +237,39 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
+        let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
-        let freshness = Freshness::default();
-        let sources = Sources::new(self.views, store.clone(), publisher.clone(), freshness.clone(), &self.metrics);
-        let (queries, follower) = self.queries.start(sources, None, stop.clone());
+        let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
+        let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
+        let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             queries,
-            freshness,
-            feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
+            feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
+                watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
                 follower,
             })),
             bus,
+            projections,
             write_side,
             supervisor: supervisor.get_cell(),
             stop,
         })
     }
+}
+
+/// Makes the series of known labels, so that they are there from the first look.
+fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+    let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
+    metrics
+        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
 }
 
 /// Why a runtime does not start.
@@ -224,6 +278,9 @@ pub enum StartError {
     /// The aggregates do not fit together.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The projections do not fit together.
+    #[error(transparent)]
+    Projections(#[from] ProjectionsStartError),
     /// The root actor did not start.
     #[error("the supervisor could not start: {reason}")]
     Supervisor {

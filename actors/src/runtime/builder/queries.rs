@@ -4,18 +4,12 @@ use std::sync::Arc;
 
 use super::RuntimeBuilder;
 use crate::{
-    ports::{QueryCache, ViewStore},
+    ports::QueryCache,
     query::{QueryCatalog, QueryType, QueryTypeTaken},
     query_bus::{QueryAuthorizer, QueryLimits, QueryMiddleware},
 };
 
 impl RuntimeBuilder {
-    /// Sets where read models are kept.
-    #[must_use]
-    pub fn views(self, views: Arc<dyn ViewStore>) -> Self {
-        Self { views: Some(views), ..self }
-    }
-
     /// Adds a query type.
     ///
     /// # Errors
