@@ -192,6 +192,7 @@ impl AppBuilder {
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .catalog(catalog)
             .limits(self.settings.limits())
+            .query_limits(self.settings.query_limits())
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);

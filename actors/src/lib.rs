@@ -11,6 +11,7 @@
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   `recovery`, `journal`
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
+//! - **Queries:** [`query`], [`query_bus`], [`freshness`] (which also tells why a cached answer is right)
 //! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
 //! - **In memory and in tests:** [`memory`], `testing`
 //!

@@ -1,6 +1,6 @@
 //! [`Cache`]: where the app keeps answers of queries, chosen by the settings.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::ports::QueryCache;
 
@@ -27,13 +27,20 @@ impl Cache {
     /// Makes the one the settings ask for; a Redis that does not answer is no fault.
     #[cfg_attr(not(feature = "redis"), allow(clippy::unnecessary_wraps, reason = "with the feature it can fail"))]
     pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
-        let Some(url) = &settings.cache.redis_url else {
-            return Ok(Self::Memory(Arc::new(MemoryCache::new(MemoryCacheOptions::default()))));
+        let set = &settings.cache;
+        if !set.enabled {
+            return Ok(Self::None);
+        }
+        let ttl = Duration::from_secs(set.ttl_s);
+        let Some(url) = &set.redis_url else {
+            let bytes_max = u64::try_from(set.bytes_max).unwrap_or(u64::MAX);
+            return Ok(Self::Memory(Arc::new(MemoryCache::new(MemoryCacheOptions { bytes_max, ttl }))));
         };
         #[cfg(feature = "redis")]
         {
             use crate::cache::redis::{RedisCache, RedisCacheOptions};
-            Ok(Self::Redis(Arc::new(RedisCache::start(url, RedisCacheOptions::default())?)))
+            let timeout = Duration::from_millis(set.redis_timeout_ms);
+            Ok(Self::Redis(Arc::new(RedisCache::start(url, RedisCacheOptions { ttl, timeout })?)))
         }
         #[cfg(not(feature = "redis"))]
         Err(AppError::MissingFeature { feature: "redis", database: url.to_string() })

@@ -143,8 +143,8 @@ async fn latest_waits_for_the_head_for_a_moment_and_once_only_while_nothing_move
 
 #[tokio::test]
 async fn eventual_does_not_wait() {
-    let consistency = BTreeMap::from([(PROJECTION.to_owned(), Consistency::Eventual)]);
-    let limits = QueryLimits { consistency, latest_wait: Duration::from_secs(600), ..QueryLimits::default() };
+    let consistencies = BTreeMap::from([(PROJECTION.to_owned(), Consistency::Eventual)]);
+    let limits = QueryLimits { consistencies, latest_wait: Duration::from_secs(600), ..QueryLimits::default() };
     let desk = Desk::with(limits, |builder| builder).await;
     write(&desk.shelf, "a", 1, 0);
     put_event(&desk).await;

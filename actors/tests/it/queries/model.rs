@@ -187,8 +187,7 @@ struct Seen {
 }
 
 async fn run(is_control: bool, is_straight: bool) -> Seen {
-    let consistency = [(PROJECTION.to_owned(), Consistency::Eventual)].into();
-    let limits = QueryLimits { consistency, ..QueryLimits::default() };
+    let limits = QueryLimits { consistency: Consistency::Eventual, ..QueryLimits::default() };
     let (shelf, cache) = (Shelf::new(), Arc::new(Hostile::default()));
     let desk = async || {
         let runtime = over(&shelf, limits.clone()).query_cache(cache.clone()).start().await.unwrap();
