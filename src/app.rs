@@ -80,16 +80,12 @@ pub enum AppError {
         /// Known names close to it.
         nearest: Vec<String>,
     },
-    /// The settings name a projection or a query type that there is not.
-    #[error("{section}.{name} names nothing that is there{}", did_you_mean(nearest))]
-    UnknownName {
-        /// Where it stands.
-        section: &'static str,
-        /// As set.
-        name: String,
-        /// Known names close to it.
-        nearest: Vec<String>,
-    },
+    /// The settings of a single projection are about none that there is.
+    #[error(transparent)]
+    UnknownProjection(#[from] crate::projections::UnknownProjection),
+    /// The settings of a single query type are about none that there is.
+    #[error(transparent)]
+    UnknownQueryType(#[from] crate::queries::UnknownQueryType),
     /// A declared read model is wrong.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),

@@ -20,7 +20,10 @@ mod url;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use event_sourcing_actors::Limits;
+use event_sourcing_actors::{
+    Limits,
+    query_bus::{self, QueryLimits},
+};
 use serde::{Deserialize, Serialize};
 
 pub use cqrs::{
@@ -162,6 +165,33 @@ impl Settings {
             key_retention: Duration::from_secs(commands.idempotency_retention_h * 3_600),
             drain: Duration::from_millis(self.http.drain_ms),
             ..Limits::default()
+        }
+    }
+
+    /// The bounds of queries.
+    #[must_use]
+    pub fn query_limits(&self) -> QueryLimits {
+        let (queries, projections) = (&self.queries, &self.projections);
+        let consistency = |set| match set {
+            Consistency::Latest => query_bus::Consistency::Latest,
+            Consistency::Eventual => query_bus::Consistency::Eventual,
+        };
+        let definitions = projections.definitions.keys();
+        QueryLimits {
+            in_flight_max: queries.in_flight_max,
+            deadline: Duration::from_millis(queries.timeout_ms),
+            deadlines: queries
+                .types
+                .keys()
+                .map(|name| (name.clone(), Duration::from_millis(queries.timeout_ms_of(name))))
+                .collect(),
+            wait_max: Duration::from_millis(queries.wait_max_ms),
+            latest_wait: Duration::from_millis(queries.latest_wait_ms),
+            consistency: consistency(projections.consistency),
+            consistencies: definitions
+                .map(|name| (name.clone(), consistency(projections.consistency_of(name))))
+                .collect(),
+            cache_ttl: Duration::from_secs(self.cache.ttl_s),
         }
     }
 

@@ -4,18 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     RuntimeBuilder,
-    catalog::{Catalog, nearest},
+    catalog::Catalog,
     limits::ProjectionLimits,
     projection::Projection,
     query::{QueryCatalog, QueryType},
-    query_bus::{Consistency, QueryLimits},
 };
 
 use super::AppError;
 use crate::{
     projections::{self, Known},
     queries,
-    settings::{self, Settings},
+    settings::Settings,
 };
 
 /// What was registered with the builder.
@@ -48,11 +47,8 @@ impl ReadSide {
             queries::register_declared(&mut types, projection.name())?;
             kept.push(projection);
         }
-        let names: Vec<&str> = kept.iter().map(|projection| projection.name()).collect();
-        let defined = settings.projections.definitions.keys().map(|name| ("projections.definitions", name));
-        unknown(defined, &names)?;
-        let asked = settings.queries.types.keys().map(|name| ("queries.types", name));
-        unknown(asked, &types.names().collect::<Vec<_>>())?;
+        projections::check_names(settings.projections.definitions.keys().map(String::as_str), &kept)?;
+        queries::check_names(settings.queries.types.keys().map(String::as_str), &types)?;
         kept.retain(|projection| settings.projections.is_enabled(projection.name()));
         let mut enabled = QueryCatalog::default();
         for query in types.iter().filter(|query| kept.iter().any(|kept| kept.name() == query.projection)) {
@@ -60,17 +56,6 @@ impl ReadSide {
         }
         Ok(Resolved { projections: kept, queries: enabled })
     }
-}
-
-/// A name in the settings that nothing has.
-fn unknown<'a>(named: impl Iterator<Item = (&'static str, &'a String)>, known: &[&str]) -> Result<(), AppError> {
-    for (section, name) in named {
-        if !known.contains(&name.as_str()) {
-            let nearest = nearest(name, known.iter().copied());
-            return Err(AppError::UnknownName { section, name: name.clone(), nearest });
-        }
-    }
-    Ok(())
 }
 
 /// What an app keeps and answers.
@@ -89,8 +74,7 @@ impl Resolved {
             let batch = u32::try_from(settings.projections.batch_events_max_of(name)).unwrap_or(u32::MAX);
             builder = builder.projection_limits(name, ProjectionLimits { batch_events_max: batch, ..common.clone() });
         }
-        let limits = query_limits(settings, &self.projections);
-        builder.projections(self.projections).query_catalog(self.queries).query_limits(limits)
+        builder.projections(self.projections).query_catalog(self.queries).query_limits(settings.query_limits())
     }
 }
 
@@ -102,26 +86,5 @@ fn projection_limits(settings: &Settings) -> ProjectionLimits {
         lease: Duration::from_millis(projections.lease_ms),
         change_retention: Duration::from_secs(projections.changes_retention_s),
         ..ProjectionLimits::default()
-    }
-}
-
-fn query_limits(settings: &Settings, kept: &[Arc<dyn Projection>]) -> QueryLimits {
-    let queries = &settings.queries;
-    let own = queries.types.iter().filter_map(|(name, own)| Some((name.clone(), own.timeout_ms?)));
-    let consistency = |projection: &Arc<dyn Projection>| {
-        let consistency = match settings.projections.consistency_of(projection.name()) {
-            settings::Consistency::Latest => Consistency::Latest,
-            settings::Consistency::Eventual => Consistency::Eventual,
-        };
-        (projection.name().to_owned(), consistency)
-    };
-    QueryLimits {
-        in_flight_max: queries.in_flight_max,
-        deadline: Duration::from_millis(queries.timeout_ms),
-        deadlines: own.map(|(name, ms)| (name, Duration::from_millis(ms))).collect(),
-        wait_max: Duration::from_millis(queries.wait_max_ms),
-        latest_wait: Duration::from_millis(queries.latest_wait_ms),
-        consistency: kept.iter().map(consistency).collect(),
-        cache_ttl: Duration::from_secs(settings.cache.ttl_s),
     }
 }

@@ -143,7 +143,8 @@ impl From<AppError> for Failure {
             | AppError::Database(_)
             | AppError::MissingFeature { .. }
             | AppError::UnknownAggregateType { .. }
-            | AppError::UnknownName { .. }
+            | AppError::UnknownProjection(_)
+            | AppError::UnknownQueryType(_)
             | AppError::Declaration(_)
             | AppError::QueryType(_) => Exit::Usage,
             AppError::Open(error) if error.is_retryable() => Exit::Unavailable,

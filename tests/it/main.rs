@@ -1,6 +1,8 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(unix, feature = "redis"))]
+mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
 mod declared;

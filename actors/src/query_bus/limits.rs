@@ -25,8 +25,10 @@ pub struct QueryLimits {
     pub wait_max: Duration,
     /// How long a query without a token waits for the head.
     pub latest_wait: Duration,
-    /// What a query without a token asks of these projections; of the others, [`Consistency::Latest`].
-    pub consistency: BTreeMap<String, Consistency>,
+    /// What a query without a token asks of its projection.
+    pub consistency: Consistency,
+    /// The same for some projections.
+    pub consistencies: BTreeMap<String, Consistency>,
     /// How long the cache keeps an answer. What is known of changes is kept twice as long.
     pub cache_ttl: Duration,
 }
@@ -39,7 +41,8 @@ impl Default for QueryLimits {
             deadlines: BTreeMap::new(),
             wait_max: Duration::from_secs(30),
             latest_wait: Duration::from_secs(1),
-            consistency: BTreeMap::new(),
+            consistency: Consistency::Latest,
+            consistencies: BTreeMap::new(),
             cache_ttl: Duration::from_secs(60),
         }
     }
@@ -55,6 +58,6 @@ impl QueryLimits {
     /// What a query without a token asks of a projection.
     #[must_use]
     pub fn consistency_of(&self, projection: &str) -> Consistency {
-        self.consistency.get(projection).copied().unwrap_or_default()
+        self.consistencies.get(projection).copied().unwrap_or(self.consistency)
     }
 }

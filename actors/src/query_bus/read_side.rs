@@ -58,11 +58,11 @@ pub(crate) struct ReadSide {
 struct Demand {
     /// The position it must rest on.
     wanted: Position,
-    /// Whether that is the caller's word, not the head.
-    is_token: bool,
     /// Whether less will do, marked as stale, when time is up.
     is_lenient: bool,
     until: Instant,
+    /// Whether it waits for the head for the whole time that the bounds give it.
+    waits_fully: bool,
     head: Position,
 }
 
@@ -103,6 +103,7 @@ impl ReadSide {
             {
                 self.count("hit");
                 let made_of = Progress { position, revision: cached.revision };
+                self.note_stuck(&plan, demand, position, at_first, *moves.borrow());
                 return finish(&plan, demand, &Fetched { made_of, data: Some(cached.data.clone()) }, true);
             }
             if !is_over && moves.borrow_and_update().position < demand.wanted {
@@ -117,19 +118,20 @@ impl ReadSide {
             let fetched = fetched?;
             self.sources.freshness.heard(plan.projection(), fetched.made_of);
             if fetched.made_of.position >= demand.wanted || is_over {
-                if is_over
-                    && !demand.is_token
-                    && fetched.made_of.position < demand.wanted
-                    && *moves.borrow() == at_first
-                {
-                    self.sources.freshness.stuck(plan.projection(), at_first);
-                }
+                self.note_stuck(&plan, demand, fetched.made_of.position, at_first, *moves.borrow());
                 return finish(&plan, demand, &fetched, false);
             }
             if !is_shared {
                 // Somebody said more than the store does; the next look may be at an earlier state of a moving thing.
                 sleep_until(demand.until.min(Instant::now() + REREAD)).await;
             }
+        }
+    }
+
+    /// Notes that the head was waited for in vain while nothing moved, so that the next query need not wait as well.
+    fn note_stuck(&self, plan: &Planned, demand: Demand, position: Position, at_first: Progress, now: Progress) {
+        if demand.waits_fully && position < demand.wanted && now == at_first {
+            self.sources.freshness.stuck(plan.projection(), now);
         }
     }
 
@@ -141,10 +143,12 @@ impl ReadSide {
         let Some(wanted) = request.min_position else {
             let is_eventual = self.limits.consistency_of(plan.projection()) == Consistency::Eventual;
             let wanted = if is_eventual { Position::ZERO } else { head };
-            let until = if self.sources.freshness.is_stuck(plan.projection()) { came } else { came + wait };
-            return Demand { wanted, is_token: false, is_lenient: true, until, head };
+            let is_stuck = self.sources.freshness.is_stuck(plan.projection());
+            let until = if is_stuck { came } else { came + wait };
+            let waits_fully = !is_stuck && wait >= self.limits.latest_wait;
+            return Demand { wanted, is_lenient: true, until, waits_fully, head };
         };
-        Demand { wanted, is_token: true, is_lenient: request.is_lenient, until: came + wait, head }
+        Demand { wanted, is_lenient: request.is_lenient, until: came + wait, waits_fully: false, head }
     }
 
     /// The head of the log as this process knows it; the store is asked if it knows none, or less than the token.

@@ -10,6 +10,7 @@ mod projections;
 mod projections_faults;
 mod projections_parked;
 mod projections_rebuild;
+mod queries;
 mod review;
 mod support;
 mod views;
