@@ -164,6 +164,7 @@ impl Settings {
             batch_bytes_max: store.batch_bytes_max,
             key_retention: Duration::from_secs(commands.idempotency_retention_h * 3_600),
             drain: Duration::from_millis(self.http.drain_ms),
+            feed_poll: Duration::from_millis(self.projections.poll_ms),
             ..Limits::default()
         }
     }

@@ -64,8 +64,6 @@ pub struct Queries {
     pub latest_wait_ms: u64,
     /// Queries admitted and not yet answered; one more is refused with `overloaded`.
     pub in_flight_max: usize,
-    /// How old the known head of the log may be before a query asks the database for it.
-    pub freshness_ms: u64,
     /// What single query types do differently, by name.
     pub types: BTreeMap<String, QueryKind>,
 }
@@ -105,7 +103,6 @@ impl Default for Queries {
             wait_max_ms: 30_000,
             latest_wait_ms: 1_000,
             in_flight_max: 1_024,
-            freshness_ms: 250,
             types: BTreeMap::new(),
         }
     }
@@ -124,7 +121,6 @@ impl Queries {
             bound("queries.wait_max_ms", self.wait_max_ms, 0..=600_000),
             bound("queries.latest_wait_ms", self.latest_wait_ms, 0..=600_000),
             bound("queries.in_flight_max", self.in_flight_max, 1..=1_000_000),
-            bound("queries.freshness_ms", self.freshness_ms, 0..=60_000),
         ];
         bounds.extend(self.types.iter().filter_map(|(name, own)| {
             let key = format!("queries.types.{name}.timeout_ms");

@@ -24,7 +24,7 @@ pub struct Projections {
     pub consistency: Consistency,
     /// How long an owner of a projection may be silent before another process takes over.
     pub lease_ms: u64,
-    /// How often a projection looks for events when nothing wakes it.
+    /// How often the process looks for events when nothing wakes it; one look serves all projections and live readers.
     pub poll_ms: u64,
     /// Rows each projection remembers at most.
     pub rows_in_memory_max: usize,

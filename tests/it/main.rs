@@ -5,9 +5,9 @@
 mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
-mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
+mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]
@@ -17,5 +17,6 @@ mod readme;
 mod store;
 mod store_postgres;
 mod store_sqlite;
+mod store_views;
 mod support;
 mod tidy;
