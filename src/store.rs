@@ -4,8 +4,6 @@
 //! alike: `events`, `snapshots`, `error`, and the connection that appends.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod projection_row;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod schema;

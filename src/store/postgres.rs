@@ -4,14 +4,17 @@
 //! durability, so it must not go through a pooler in transaction mode.
 
 mod call;
+mod commits;
 mod error;
 mod events;
 mod heads;
 mod journal;
 mod listener;
 mod operations;
+mod parked;
 mod projections;
 mod snapshots;
+mod upkeep;
 mod views;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
@@ -27,7 +30,6 @@ use uuid::Uuid;
 use self::{
     error::{open_error, store_error},
     journal::{Journal, JournalLimits},
-    projections::Remembered,
 };
 use super::{OpenError, schema};
 
@@ -37,6 +39,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/postgres/0001_events.sql")),
     ("snapshots", include_str!("../../migrations/postgres/0002_snapshots.sql")),
     ("views", include_str!("../../migrations/postgres/0003_views.sql")),
+    ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
@@ -44,7 +47,11 @@ const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(28555611426878067)";
 const LOG_HEAD: &str = "SELECT store_id, read_only FROM log_head WHERE partition = 0";
 const SET_READ_ONLY: &str = "UPDATE log_head SET read_only = $1 WHERE partition = 0";
+/// Look-ups go by index also where a plan was made on young tables; steps of projections rely on read committed.
 const POOL_SESSION: &str = "SELECT set_config('statement_timeout', $1, false), \
+     set_config('default_transaction_isolation', 'read committed', false), \
+     set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
+     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
      set_config('idle_in_transaction_session_timeout', '10s', false)";
 
 /// Where the database is, and how long to wait for it.
@@ -120,12 +127,11 @@ fn name(options: &PgConnectOptions) -> String {
     format!("{database:?} on {}:{}", options.get_host(), options.get_port())
 }
 
-/// The event and snapshot store in PostgreSQL. Clones share their connections.
+/// The event, snapshot and view store in PostgreSQL. Clones share their connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
     journal: Arc<Journal>,
-    remembered: Arc<Remembered>,
     name: Arc<str>,
     store_id: Uuid,
 }
@@ -171,7 +177,7 @@ impl PostgresStore {
         };
         let journal = Journal::new(connect, pool.clone(), options.writer, limits);
         journal.connect_now().await.map_err(|error| open_error(&what, &error))?;
-        Ok(Self { pool, journal: Arc::new(journal), remembered: Arc::default(), name: what.into(), store_id })
+        Ok(Self { pool, journal: Arc::new(journal), name: what.into(), store_id })
     }
 
     /// Brings the schema up to date, under a lock, and returns its number; does nothing to one that is.

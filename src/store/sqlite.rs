@@ -43,6 +43,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/sqlite/0001_events.sql")),
     ("snapshots", include_str!("../../migrations/sqlite/0002_snapshots.sql")),
     ("views", include_str!("../../migrations/sqlite/0003_views.sql")),
+    ("read_models", include_str!("../../migrations/sqlite/0004_read_models.sql")),
 ];
 
 const HAS_SCHEMA: &str =

@@ -18,5 +18,6 @@ mod store;
 mod store_postgres;
 mod store_sqlite;
 mod store_views;
+mod store_views_plans;
 mod support;
 mod tidy;

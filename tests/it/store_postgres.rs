@@ -58,7 +58,7 @@ async fn three_replicas_migrate_an_empty_database_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 2);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 4);
     }
 }
 
@@ -78,8 +78,8 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
     let database = database!();
     let options = PostgresOptions { migrate: false, ..PostgresOptions::new(&database.url) };
     let older = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 2, .. }), "{older}");
-    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 2);
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
+    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 4);
     PostgresStore::connect(options.clone()).await.unwrap().ping().await.unwrap();
 
     let mut session = database.session().await;
@@ -88,7 +88,7 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
         .await
         .unwrap();
     let newer = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 2, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 4, .. }), "{newer}");
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
     sqlx::query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 2").execute(&mut session).await.unwrap();
     let edited = PostgresStore::connect(options).await.unwrap_err();
@@ -429,12 +429,20 @@ fn sql_is_portable() {
     let migrations = [
         include_str!("../../migrations/postgres/0001_events.sql"),
         include_str!("../../migrations/postgres/0002_snapshots.sql"),
+        include_str!("../../migrations/postgres/0003_views.sql"),
+        include_str!("../../migrations/postgres/0004_read_models.sql"),
     ];
     let statements = [
         include_str!("../../src/store/postgres.rs"),
         include_str!("../../src/store/postgres/events.rs"),
         include_str!("../../src/store/postgres/journal.rs"),
         include_str!("../../src/store/postgres/snapshots.rs"),
+        include_str!("../../src/store/postgres/commits.rs"),
+        include_str!("../../src/store/postgres/operations.rs"),
+        include_str!("../../src/store/postgres/parked.rs"),
+        include_str!("../../src/store/postgres/projections.rs"),
+        include_str!("../../src/store/postgres/upkeep.rs"),
+        include_str!("../../src/store/postgres/views.rs"),
     ];
     for text in migrations.iter().chain(&statements) {
         let text = text.to_lowercase();

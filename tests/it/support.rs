@@ -15,6 +15,7 @@ pub mod redis;
 pub mod replicas;
 #[cfg(unix)]
 pub mod server;
+pub mod view_replicas;
 
 use std::{future::Future, time::Duration};
 
