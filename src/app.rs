@@ -1,7 +1,10 @@
 //! The in-process door: [`App::builder`] … `app.execute::<Account>("acc-1", DepositMoney { .. }).await`.
 //!
-//! An app is a store, a runtime over it, and the settings of both. Several live side by side in one process.
+//! An app is a store, a runtime over it, read models and a cache, and the settings of all. Several live side by side in
+//! one process.
 
+mod cache;
+mod read_side;
 mod storage;
 
 use std::{sync::Arc, time::Duration};
@@ -12,16 +15,22 @@ use event_sourcing_actors::{
     command_bus::{Authorizer, CommandResult, Middleware},
     id::IdError,
     ports::StoreError,
+    projection::Projection,
+    query::{QueryType, QueryTypeTaken},
+    query_bus::{QueryRequest, QueryResult},
     runtime::StartError,
 };
 
+use read_side::ReadSide;
 use storage::Opening;
 
+pub use cache::Cache;
 pub use storage::{Migrated, Storage};
 
 use crate::{
     domain,
-    settings::{Settings, SettingsError},
+    projections::DeclarationError,
+    settings::{Database, Settings, SettingsError},
     store::OpenError,
 };
 
@@ -30,6 +39,8 @@ use crate::{
 pub struct AppBuilder {
     settings: Settings,
     catalog: Result<Catalog, CatalogError>,
+    read_side: ReadSide,
+    follows: bool,
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
@@ -69,6 +80,22 @@ pub enum AppError {
         /// Known names close to it.
         nearest: Vec<String>,
     },
+    /// The settings of a single projection are about none that there is.
+    #[error(transparent)]
+    UnknownProjection(#[from] crate::projections::UnknownProjection),
+    /// The settings of a single query type are about none that there is.
+    #[error(transparent)]
+    UnknownQueryType(#[from] crate::queries::UnknownQueryType),
+    /// A declared read model is wrong.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
+    /// Two query types have one name.
+    #[error(transparent)]
+    QueryType(#[from] QueryTypeTaken),
+    /// The Redis URL is not one.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Cache(#[from] crate::cache::redis::CacheError),
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -103,10 +130,32 @@ impl AppBuilder {
         Ok(self)
     }
 
-    /// Starts from an empty catalog instead of this crate's four domains.
+    /// Starts from an empty catalog instead of this crate's four domains, without their read models.
     #[must_use]
     pub fn without_domains(self) -> Self {
-        Self { catalog: Ok(Catalog::default()), ..self }
+        let read_side = ReadSide { has_built_in: false, ..self.read_side };
+        Self { catalog: Ok(Catalog::default()), read_side, ..self }
+    }
+
+    /// Keeps a read model of the embedder's.
+    #[must_use]
+    pub fn projection(mut self, projection: impl Projection) -> Self {
+        self.read_side.projections.push(Arc::new(projection));
+        self
+    }
+
+    /// Answers queries of this type.
+    #[must_use]
+    pub fn query_type(mut self, query: QueryType) -> Self {
+        self.read_side.queries.push(query);
+        self
+    }
+
+    /// Whether this process keeps read models up to date, if the settings do not say no; yes unless set. Else it only
+    /// reads those that other processes keep.
+    #[must_use]
+    pub fn follow(self, follows: bool) -> Self {
+        Self { follows, ..self }
     }
 
     /// Adds an aggregate of the embedder's.
@@ -163,6 +212,7 @@ impl AppBuilder {
         }
         // `start` takes the error itself, which cannot be cloned.
         let Ok(catalog) = &self.catalog else { return Ok(()) };
+        self.read_side.resolve(&self.settings, catalog)?;
         for name in self.settings.event_store.aggregates.keys() {
             if !catalog.entries().any(|(known, ..)| known.as_str() == name) {
                 let known = catalog.entries().map(|(known, ..)| known.as_str());
@@ -179,22 +229,44 @@ impl AppBuilder {
     /// [`AppError`]; its sentence says what to change.
     pub async fn start(self) -> Result<App, AppError> {
         self.check()?;
-        let catalog = self.catalog?;
-        let event_store = self.settings.event_store.clone();
+        let (catalog, settings) = (self.catalog?, self.settings);
+        let read_side = self.read_side.resolve(&settings, &catalog)?;
+        let event_store = settings.event_store.clone();
+        let cache = Cache::open(&settings.cache)?;
         let storage = Storage::open(&event_store, self.opening).await?;
+        let views = match &settings.read_models.database_url {
+            Some(url) if *url != event_store.database_url => Some(open_views(&settings, url, self.opening).await?),
+            _ => None,
+        };
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .catalog(catalog)
-            .limits(self.settings.limits())
+            .limits(settings.limits())
+            .views(views.as_ref().unwrap_or(&storage).views())
+            .follow(self.follows && settings.projections.follow)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
+        builder = read_side.into_builder(builder, &settings);
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
+        }
+        if let Some(wakeups) = storage.wakeups() {
+            builder = builder.wakeups(wakeups);
         }
         for link in self.middleware {
             builder = builder.middleware(link);
         }
+        if let Some(port) = cache.port() {
+            builder = builder.query_cache(port);
+        }
         let runtime = Arc::new(builder.start().await?);
-        Ok(App { runtime, storage, settings: self.settings })
+        Ok(App { runtime, storage, views, cache, settings })
     }
+}
+
+/// A database of the read models' own.
+async fn open_views(settings: &Settings, url: &Database, opening: Opening) -> Result<Storage, AppError> {
+    let event_store = crate::settings::EventStore { database_url: url.clone(), ..settings.event_store.clone() };
+    // Rows can be made again from the log, so a new file is never an error here.
+    Storage::open(&event_store, Opening { create: true, ..opening }).await
 }
 
 /// A running app.
@@ -202,6 +274,8 @@ impl AppBuilder {
 pub struct App {
     runtime: Arc<Runtime>,
     storage: Storage,
+    views: Option<Storage>,
+    cache: Cache,
     settings: Settings,
 }
 
@@ -214,6 +288,8 @@ impl App {
         AppBuilder {
             settings: Settings::default(),
             catalog,
+            read_side: ReadSide { has_built_in: true, ..ReadSide::default() },
+            follows: true,
             middleware: Vec::new(),
             authorizer: None,
             opening: Opening::default(),
@@ -232,6 +308,14 @@ impl App {
         self.runtime.execute::<A>(id, command).await
     }
 
+    /// Asks a read model.
+    ///
+    /// # Errors
+    /// [`QueryError`](event_sourcing_actors::query_bus::QueryError).
+    pub async fn query(&self, request: QueryRequest) -> QueryResult {
+        self.runtime.queries().ask(request).await
+    }
+
     /// The runtime: bus, feed, history, actors.
     #[must_use]
     pub fn runtime(&self) -> &Arc<Runtime> {
@@ -244,6 +328,18 @@ impl App {
         &self.storage
     }
 
+    /// Where read models are kept: the store, or a database of their own.
+    #[must_use]
+    pub fn views(&self) -> &Storage {
+        self.views.as_ref().unwrap_or(&self.storage)
+    }
+
+    /// Where answers of queries are kept for a while.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -253,6 +349,10 @@ impl App {
     /// Answers what is in flight, ends every task and closes the store. Returns whether all was answered in time.
     pub async fn shutdown(&self) -> bool {
         let was_drained = self.runtime.shutdown().await;
+        self.cache.close().await;
+        if let Some(views) = &self.views {
+            views.close().await;
+        }
         self.storage.close().await;
         was_drained
     }

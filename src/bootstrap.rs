@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use event_sourcing_actors::Runtime;
 use event_sourcing_cqrs::{
-    app::{App, AppError, Storage},
+    app::{App, AppError, Cache, Storage},
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::{Http, Settings},
 };
@@ -34,9 +34,6 @@ pub(crate) enum ServeError {
     /// The app does not start.
     #[error(transparent)]
     App(#[from] AppError),
-    /// The cache cannot be used as it is set.
-    #[error("{0}")]
-    Cache(String),
     /// A part that everything rests on has ended.
     #[error("{0} has ended by itself; start the process again")]
     Died(&'static str),
@@ -69,7 +66,6 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    let cache = cache_check(&settings)?;
     let patience = Duration::from_secs(settings.event_store.connect_retry_s);
     let app = tokio::select! {
         app = Box::pin(App::builder().settings(settings.clone()).patience(patience).start()) => app?,
@@ -79,7 +75,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
         }
     };
     let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
-    let context = Arc::new(cache.into_iter().fold(context, HttpContext::health_check));
+    let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
     let stop = CancellationToken::new();
     let options = options(&settings.http);
     let mut server = tokio::spawn(http::serve(listener, context.clone(), options, stop.clone()));
@@ -150,22 +146,17 @@ impl HealthCheck for DatabaseCheck {
 }
 
 #[cfg(not(feature = "redis"))]
-fn cache_check(settings: &Settings) -> Result<Option<Arc<dyn HealthCheck>>, ServeError> {
-    match &settings.cache.redis_url {
-        None => Ok(None),
-        Some(url) => {
-            Err(ServeError::Cache(format!("this program was built without the feature \"redis\", which {url} needs")))
-        }
-    }
+fn cache_check(_: &Cache) -> Option<Arc<dyn HealthCheck>> {
+    None
 }
 
 #[cfg(feature = "redis")]
-fn cache_check(settings: &Settings) -> Result<Option<Arc<dyn HealthCheck>>, ServeError> {
+fn cache_check(cache: &Cache) -> Option<Arc<dyn HealthCheck>> {
     use event_sourcing_cqrs::cache::redis::RedisCache;
 
     /// Whether the Redis answers. Nothing rests on it, so its silence is a warning.
     #[derive(Debug)]
-    struct CacheCheck(RedisCache);
+    struct CacheCheck(Arc<RedisCache>);
 
     impl HealthCheck for CacheCheck {
         fn name(&self) -> &str {
@@ -182,7 +173,6 @@ fn cache_check(settings: &Settings) -> Result<Option<Arc<dyn HealthCheck>>, Serv
         }
     }
 
-    let Some(url) = &settings.cache.redis_url else { return Ok(None) };
-    let cache = RedisCache::new(url).map_err(|error| ServeError::Cache(error.to_string()))?;
-    Ok(Some(Arc::new(CacheCheck(cache))))
+    let Cache::Redis(redis) = cache else { return None };
+    Some(Arc::new(CacheCheck(redis.clone())))
 }

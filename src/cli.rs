@@ -11,12 +11,16 @@ mod healthcheck;
 mod input;
 mod local;
 mod migrate;
+mod operation;
 mod output;
+mod projection;
+mod query;
 #[cfg(feature = "http")]
 mod remote;
 mod replay;
 mod serve;
 mod status;
+mod table;
 mod target;
 mod text;
 
@@ -96,6 +100,15 @@ enum Word {
     /// Send commands
     #[command(subcommand)]
     Command(command::Command),
+    /// Ask read models
+    #[command(subcommand)]
+    Query(query::Query),
+    /// Look after read models
+    #[command(subcommand)]
+    Projection(projection::Projection),
+    /// Follow long work
+    #[command(subcommand)]
+    Operation(operation::Operation),
     /// Fold an aggregate's events into its state
     Replay(replay::Replay),
     /// Look at the settings
@@ -155,6 +168,9 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Status => status::run(context).await,
         Word::Events(word) => word.run(context).await,
         Word::Command(word) => word.run(context).await,
+        Word::Query(word) => word.run(context).await,
+        Word::Projection(word) => word.run(context).await,
+        Word::Operation(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,

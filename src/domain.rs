@@ -28,4 +28,4 @@ pub fn register(catalog: &mut Catalog) -> Result<(), CatalogError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,6 +6,7 @@
 //! # Map, in reading order
 //! - [`domain`]: account, order, inventory, user; pure
 //! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
+//! - [`projections`], [`views`], [`queries`]: the read models, their rows, and what can be asked of them; pure
 //! - [`cache`]: the Redis that replicas share
 //! - [`settings`]: defaults < files < environment < flags
 //! - `http`: the HTTP door (feature `http`)
@@ -19,12 +20,20 @@ pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod projections;
+pub mod queries;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod views;
 pub mod wire;
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The page about read models: its projection compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/read-models.md")]
+struct ReadModels;

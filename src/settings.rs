@@ -7,9 +7,11 @@
 //! This module knows no store, no actor and no HTTP: it hands out plain values.
 
 mod cqrs;
+mod declarations;
 mod error;
 mod event_store;
 mod layers;
+mod lines;
 mod projections;
 mod schema;
 #[cfg(test)]
@@ -18,14 +20,19 @@ mod url;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use event_sourcing_actors::Limits;
+use event_sourcing_actors::{
+    Limits,
+    query_bus::{self, QueryLimits},
+};
 use serde::{Deserialize, Serialize};
 
-pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, Sagas, UnknownLogLevel};
+pub use cqrs::{
+    Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, Sagas, UnknownLogLevel,
+};
 pub use error::SettingsError;
 pub use event_store::{AggregateType, Auth, AuthMode, EventStore, Integrity};
 pub use layers::{Flags, Source, process_environment};
-pub use projections::{Cache, Projections, ReadModels};
+pub use projections::{Cache, Consistency, Definition, Projections, ReadModels};
 pub use url::{Database, DatabaseError, SecretUrl};
 
 /// What the process exits with when its settings are wrong.
@@ -64,6 +71,9 @@ pub struct Settings {
     /// Where each key came from; absent keys are defaults.
     #[serde(skip)]
     origins: BTreeMap<String, String>,
+    /// File and line of each part of the declarations, by JSON pointer.
+    #[serde(skip)]
+    places: BTreeMap<String, String>,
 }
 
 /// One effective setting, as `config show` prints it.
@@ -85,13 +95,14 @@ impl Settings {
     /// # Errors
     /// The first wrong key, value, file or folder, see [`SettingsError`]; the process then ends with [`EXIT_CODE`].
     pub fn load(source: Source) -> Result<Self, SettingsError> {
-        let (merged, origins) = layers::merge(source)?;
-        let mut settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let layers::Merged { tree, origins, places } = layers::merge(source)?;
+        let mut settings: Self = serde_path_to_error::deserialize(tree).map_err(|error| {
             let key = error.path().to_string();
             let origin = origins.get(&key).cloned().unwrap_or_else(|| layers::DEFAULT.to_owned());
             SettingsError::Invalid { key, origin, problem: error.into_inner().to_string() }
         })?;
         settings.origins = origins;
+        settings.places = places;
         settings.validate()?;
         Ok(settings)
     }
@@ -153,7 +164,35 @@ impl Settings {
             batch_bytes_max: store.batch_bytes_max,
             key_retention: Duration::from_secs(commands.idempotency_retention_h * 3_600),
             drain: Duration::from_millis(self.http.drain_ms),
+            feed_poll: Duration::from_millis(self.projections.poll_ms),
             ..Limits::default()
+        }
+    }
+
+    /// The bounds of queries.
+    #[must_use]
+    pub fn query_limits(&self) -> QueryLimits {
+        let (queries, projections) = (&self.queries, &self.projections);
+        let consistency = |set| match set {
+            Consistency::Latest => query_bus::Consistency::Latest,
+            Consistency::Eventual => query_bus::Consistency::Eventual,
+        };
+        let definitions = projections.definitions.keys();
+        QueryLimits {
+            in_flight_max: queries.in_flight_max,
+            deadline: Duration::from_millis(queries.timeout_ms),
+            deadlines: queries
+                .types
+                .keys()
+                .map(|name| (name.clone(), Duration::from_millis(queries.timeout_ms_of(name))))
+                .collect(),
+            wait_max: Duration::from_millis(queries.wait_max_ms),
+            latest_wait: Duration::from_millis(queries.latest_wait_ms),
+            consistency: consistency(projections.consistency),
+            consistencies: definitions
+                .map(|name| (name.clone(), consistency(projections.consistency_of(name))))
+                .collect(),
+            cache_ttl: Duration::from_secs(self.cache.ttl_s),
         }
     }
 
@@ -169,13 +208,30 @@ impl Settings {
         }
     }
 
+    /// Where a part of `projections.declarations` is written, by its JSON pointer from there, such as
+    /// `file config/projections.yaml, line 12`; the nearest part around it that is.
+    #[must_use]
+    pub fn declaration_place(&self, pointer: &str) -> String {
+        let mut pointer = pointer;
+        loop {
+            match (self.places.get(pointer), pointer.rsplit_once('/')) {
+                (Some(place), _) => return place.clone(),
+                (None, Some((outer, _))) => pointer = outer,
+                (None, None) => return "settings".to_owned(),
+            }
+        }
+    }
+
     fn origin(&self, key: &str) -> &str {
         self.origins.get(key).map_or(layers::DEFAULT, String::as_str)
     }
 
     fn bounds(&self) -> Vec<schema::Bound> {
         let mut bounds = self.event_store.bounds();
+        bounds.extend(self.projections.bounds());
+        bounds.extend(self.cache.bounds());
         bounds.extend(self.commands.bounds());
+        bounds.extend(self.queries.bounds());
         bounds.extend(self.aggregates.bounds());
         bounds.extend(self.http.bounds());
         bounds

@@ -3,6 +3,9 @@
 //! One set of structs for both sides, so that `--format json` and the HTTP answer cannot drift apart. Payloads, metadata
 //! and states are passed on byte for byte.
 
+mod operations;
+mod projections;
+
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,6 +15,9 @@ use event_sourcing_actors::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub use operations::{Operation, OperationProgress};
+pub use projections::{Answered, Page, Parked, Projection, ProjectionError, Rebuild, Requested, Skipped, status_name};
 
 /// An event of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]

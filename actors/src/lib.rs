@@ -11,6 +11,8 @@
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   `recovery`, `journal`
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
+//! - **Read models:** [`projection`] and [`query`] (what they are made by), `projection_actor`, `parked`, `rebuild` (how
+//!   they are moved), [`projections`] (what operators see), [`freshness`], [`query_bus`]
 //! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
 //! - **In memory and in tests:** [`memory`], `testing`
 //!
@@ -48,10 +50,15 @@ mod work;
 pub mod feed;
 pub mod freshness;
 pub mod history;
+mod parked;
 pub mod projection;
+mod projection_actor;
+mod projection_supervisor;
+pub mod projections;
 pub mod pubsub;
 pub mod query;
 pub mod query_bus;
+mod rebuild;
 
 // Life cycle.
 pub mod observe;

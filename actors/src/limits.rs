@@ -39,12 +39,74 @@ pub struct Limits {
     pub page_events_max: u32,
     /// Snapshots waiting to be written; more are not taken.
     pub snapshot_queue_max: usize,
-    /// How often readers look for events of other processes when nothing wakes them.
+    /// How often the process looks for events of other processes when nothing wakes it; one look serves all followers.
     pub feed_poll: Duration,
+    /// How long one such look may take.
+    pub feed_look: Duration,
+    /// Longest pause between two looks while the store fails.
+    pub feed_pause_max: Duration,
+    /// Bytes of payload and metadata a follower's page should hold: it reads fewer events at once when they are large.
+    pub follow_page_bytes: usize,
+    /// Events kept in memory for all followers near the log's head; 0 = each reads the store itself.
+    pub tail_events_max: usize,
+    /// Bytes of payload and metadata of these events.
+    pub tail_bytes_max: usize,
     /// How long an idempotency key is remembered.
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
     pub drain: Duration,
+    /// How often the projections' states are looked at, for metrics and for what operators asked of another process.
+    pub projection_watch: Duration,
+    /// Bounds of each projection that has none of its own.
+    pub projection: ProjectionLimits,
+}
+
+/// Bounds of one projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionLimits {
+    /// Events in one commit of the served rows.
+    pub batch_events_max: u32,
+    /// Events in one commit of a rebuild; between two of them the served rows make a step.
+    pub rebuild_batch_events_max: u32,
+    /// How often an event that cannot be applied is tried before it is parked.
+    pub apply_attempts: u32,
+    /// Pause between two of these attempts.
+    pub apply_pause: Duration,
+    /// Rows of one generation that its owner remembers; above it all are forgotten and loaded when they are needed.
+    pub rows_remembered_max: usize,
+    /// Keys that may wait behind a parked event; one more stops the projection.
+    pub parked_keys_max: u32,
+    /// How long a lease lasts that is not renewed: after it another process takes over.
+    pub lease: Duration,
+    /// How long one call to a store may take before its outcome counts as unknown.
+    pub store_call: Duration,
+    /// Longest pause before the store is tried again after it failed.
+    pub retry_pause_max: Duration,
+    /// How long it is recorded which rows changed.
+    pub change_retention: Duration,
+    /// Rows that cannot be reached any more, removed in one transaction.
+    pub prune_rows_max: u32,
+    /// Between two looks for such rows while there is nothing else to do.
+    pub prune_pause: Duration,
+}
+
+impl Default for ProjectionLimits {
+    fn default() -> Self {
+        Self {
+            batch_events_max: 1_000,
+            rebuild_batch_events_max: 2_000,
+            apply_attempts: 3,
+            apply_pause: Duration::from_millis(5),
+            rows_remembered_max: 50_000,
+            parked_keys_max: 10_000,
+            lease: Duration::from_secs(5),
+            store_call: Duration::from_secs(30),
+            retry_pause_max: Duration::from_secs(2),
+            change_retention: Duration::from_secs(300),
+            prune_rows_max: 1_000,
+            prune_pause: Duration::from_secs(20),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -68,8 +130,15 @@ impl Default for Limits {
             page_events_max: 1_000,
             snapshot_queue_max: 1_024,
             feed_poll: Duration::from_millis(200),
+            feed_look: Duration::from_secs(10),
+            feed_pause_max: Duration::from_secs(5),
+            follow_page_bytes: 128 << 10,
+            tail_events_max: 4_096,
+            tail_bytes_max: 4 << 20,
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
+            projection_watch: Duration::from_millis(500),
+            projection: ProjectionLimits::default(),
         }
     }
 }

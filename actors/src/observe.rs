@@ -1,5 +1,7 @@
 //! Metrics of one runtime, in a registry of its own, and a store that measures another.
 
+mod projections;
+
 use std::{
     num::NonZeroU32,
     sync::{
@@ -13,10 +15,14 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use projections::ProjectionFamilies;
+pub(crate) use projections::ProjectionMetrics;
+
 use crate::{
     envelope::{EventFilter, RecordedEvent},
     id::{AggregateId, AggregateType, EventId},
     ports::{AppendBatch, EventStore, KeyRecord, LogPage, StoreError, StreamRange, StreamSummary, UnitOutcome},
+    projection::RowGauge,
     version::Position,
 };
 
@@ -40,6 +46,15 @@ pub struct Metrics {
     pub(crate) snapshots_written: IntCounter,
     pub(crate) batch_events: Histogram,
     pub(crate) log_position: IntGauge,
+    projections: ProjectionFamilies,
+    pub(crate) queries: QueryMetrics,
+}
+
+/// What is measured of queries.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryMetrics {
+    pub duration: HistogramVec,
+    pub cache_requests: IntCounterVec,
 }
 
 /// Registers a metric; a name registered twice is a mistake of this file, and the metric then only goes unseen.
@@ -129,11 +144,13 @@ impl Default for Metrics {
                 Histogram,
                 powers("Events in one commit of the journal.", "es_journal_batch_events")
             ),
+            queries: QueryMetrics::new(r),
             log_position: metric!(
                 r,
                 IntGauge,
                 Opts::new("es_log_position", "Position of the last event this process knows.")
             ),
+            projections: ProjectionFamilies::new(r),
             registry,
         }
     }
@@ -144,6 +161,11 @@ impl Metrics {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The metrics of one projection.
+    pub(crate) fn projection(&self, name: &str, gauges: &[RowGauge]) -> ProjectionMetrics {
+        self.projections.of(&self.registry, name, gauges)
     }
 
     /// Creates the series of known labels, so that they are there from the first scrape.
@@ -165,6 +187,37 @@ impl Metrics {
         }
         for reason in ["schema", "type", "chain", "decode"] {
             let _ = self.snapshots_ignored.with_label_values(&[reason]);
+        }
+    }
+}
+
+impl QueryMetrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            duration: vec_seconds(
+                registry,
+                "es_query_duration_seconds",
+                "Time from a query's arrival at the bus to its answer.",
+                &["projection", "outcome"],
+            ),
+            cache_requests: vec_counter(
+                registry,
+                "es_cache_requests_total",
+                "Queries by what became of their look into the cache.",
+                &["result"],
+            ),
+        }
+    }
+
+    /// Creates the series of known labels.
+    pub fn prepare<'a>(&self, projections: impl Iterator<Item = &'a str>) {
+        for projection in projections {
+            for outcome in ["answered", "stale", "not_found"] {
+                let _ = self.duration.with_label_values(&[projection, outcome]);
+            }
+        }
+        for result in ["hit", "miss", "refused", "bypass", "error"] {
+            let _ = self.cache_requests.with_label_values(&[result]);
         }
     }
 }

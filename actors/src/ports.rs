@@ -8,6 +8,7 @@ mod query_cache;
 mod snapshot_store;
 mod view_rules;
 mod view_store;
+mod wakeups;
 
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
@@ -16,7 +17,7 @@ pub use event_store::{
 };
 pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
-pub use query_cache::{CachedAnswer, QueryCache};
+pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{
@@ -24,3 +25,4 @@ pub use view_store::{
     REVISION_LEAP, Revision, Shadow, Tally, Transition, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome,
     ViewPage, ViewStore,
 };
+pub use wakeups::{Wakeup, Wakeups};

@@ -30,6 +30,12 @@ pub trait Projection: Debug + Send + Sync + 'static {
     /// are built beside them and then served: raise it with every change of meaning.
     fn version(&self) -> u64;
 
+    /// Whether a greater version is a newer one, so that a process with the lesser one stands by. Otherwise the version
+    /// only tells same from different, and the process that was started last has its way.
+    fn is_version_ordered(&self) -> bool {
+        true
+    }
+
     /// Which events it wants; the checkpoint passes over the others.
     fn interest(&self) -> EventFilter;
 

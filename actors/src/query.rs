@@ -1,6 +1,11 @@
 //! Query types: a name, the projection it reads, and a pure function from filters to a [`Selection`].
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -56,7 +61,7 @@ impl PageFilter {
     /// Puts this page on a range.
     ///
     /// # Errors
-    /// The limit is out of bounds.
+    /// The limit is out of bounds, or no row could ever be named like the cursor.
     pub fn on(self, range: ListRange) -> Result<ListRange, Vec<FieldError>> {
         let limit = match self.limit {
             None => PAGE_ROWS,
@@ -69,6 +74,10 @@ impl PageFilter {
                 )?
             }
         };
+        if let Some(problem) = self.cursor.as_deref().and_then(|cursor| RowKey::new("", "", cursor).problem()) {
+            let detail = format!("must be the next_cursor of the page before: {problem}");
+            return Err(vec![FieldError { pointer: "/cursor".to_owned(), detail }]);
+        }
         Ok(ListRange { limit, after: self.cursor.map(Into::into), ..range })
     }
 }
@@ -148,6 +157,12 @@ impl QueryCatalog {
     /// All names, each once.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.types.keys().copied()
+    }
+
+    /// The projections that have query types, each once, by name.
+    #[must_use]
+    pub fn projections(&self) -> BTreeSet<&str> {
+        self.iter().map(|query| query.projection.as_str()).collect()
     }
 
     /// All query types.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{ActorCell, ActorRef};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use builder::{RuntimeBuilder, StartError};
 
@@ -17,10 +17,14 @@ use crate::{
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     error::CommandError,
     feed::Feed,
+    freshness::Freshness,
     history::History,
     id::{AggregateId, IdError},
     limits::Limits,
     observe::Metrics,
+    ports::ViewStore,
+    projections::{Projections, life::ProjectionsLife},
+    query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
     work::Work,
 };
@@ -29,8 +33,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Runtime {
     bus: CommandBus,
+    queries: QueryBus,
     feed: Feed,
     history: History,
+    projections: ProjectionsLife,
     write_side: Arc<WriteSide>,
     supervisor: ActorCell,
     stop: CancellationToken,
@@ -44,6 +50,10 @@ struct Tasks {
     journal: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    /// Keeps the known head of the log up to date.
+    watcher: AbortOnDropHandle<()>,
+    /// Follows what changes in the view store.
+    follower: Option<JoinHandle<()>>,
 }
 
 /// What the runtime knows of its own health.
@@ -68,6 +78,12 @@ impl Runtime {
         &self.bus
     }
 
+    /// Where queries enter.
+    #[must_use]
+    pub fn queries(&self) -> &QueryBus {
+        &self.queries
+    }
+
     /// The log, in pages and live.
     #[must_use]
     pub fn feed(&self) -> &Feed {
@@ -78,6 +94,30 @@ impl Runtime {
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The projections, for operators.
+    #[must_use]
+    pub fn projections(&self) -> &Projections {
+        &self.projections.handle
+    }
+
+    /// Where read models lie.
+    #[must_use]
+    pub fn views(&self) -> &Arc<dyn ViewStore> {
+        &self.projections.handle.views
+    }
+
+    /// How far each projection is known to have come.
+    #[must_use]
+    pub fn freshness(&self) -> &Freshness {
+        &self.projections.freshness
+    }
+
+    /// Ends the actors of all projections in the middle of what they do; their successors come.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn kill_projections(&self) {
+        self.projections.kill();
     }
 
     /// Every aggregate by name.
@@ -167,7 +207,9 @@ impl Runtime {
         let journal_runs = tasks.as_ref().is_some_and(|tasks| !tasks.journal.is_finished());
         RuntimeHealth {
             is_accepting: !permits.is_closed(),
-            is_alive: journal_runs && self.supervisor.get_status() < ractor::ActorStatus::Draining,
+            is_alive: journal_runs
+                && self.projections.is_alive()
+                && self.supervisor.get_status() < ractor::ActorStatus::Draining,
             live_aggregates: self.write_side.registry.len(),
             commands_in_flight: self
                 .write_side
@@ -189,6 +231,9 @@ impl Runtime {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let was_drained = is_idle();
+        // Nothing is appended any more; what is not applied yet is applied by the next owner.
+        self.projections.shutdown(Duration::from_secs(5)).await;
+        self.queries.close();
         self.stop.cancel();
         for actor in self.write_side.registry.actors() {
             let _ = actor.send_message(AggregateMessage::Idle);
@@ -211,12 +256,14 @@ impl Runtime {
                 // Let go of, not cut: its transaction ends as the store decides.
                 tracing::error!("the journal did not end in time; what it holds has an unknown outcome");
             }
-            for mut task in [tasks.snapshots, tasks.sweeper] {
+            for mut task in [tasks.snapshots, tasks.sweeper].into_iter().chain(tasks.follower) {
                 if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }
             }
+            let _ = tokio::time::timeout_at(give_up, tasks.watcher).await;
         }
+        self.feed.publisher.end();
         was_drained
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     memory::MemoryStore,
-    ports::{EventStore, SnapshotStore, StoreError, SystemClock, ViewStore},
+    ports::{EventStore, SnapshotStore, StoreError, SystemClock, ViewStore, Wakeups},
 };
 use tokio::time::Instant;
 
@@ -158,6 +158,18 @@ impl Storage {
             Self::Sqlite(store) => Arc::new(store.clone()),
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Who tells of other processes on the same store; `None` where nobody does.
+    #[must_use]
+    pub fn wakeups(&self) -> Option<Arc<dyn Wakeups>> {
+        match self {
+            Self::Memory(_) => None,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Some(Arc::new(store.listener())),
         }
     }
 

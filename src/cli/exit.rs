@@ -137,10 +137,16 @@ impl From<TelemetryError> for Failure {
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let exit = match &error {
+            #[cfg(feature = "redis")]
+            AppError::Cache(_) => Exit::Usage,
             AppError::Settings(_)
             | AppError::Database(_)
             | AppError::MissingFeature { .. }
-            | AppError::UnknownAggregateType { .. } => Exit::Usage,
+            | AppError::UnknownAggregateType { .. }
+            | AppError::UnknownProjection(_)
+            | AppError::UnknownQueryType(_)
+            | AppError::Declaration(_)
+            | AppError::QueryType(_) => Exit::Usage,
             AppError::Open(error) if error.is_retryable() => Exit::Unavailable,
             AppError::Open(OpenError::OlderSchema { .. }) => {
                 return Self::usage(error.to_string()).and("run: event-sourcing-cqrs migrate");

@@ -1,5 +1,7 @@
 //! Words on the configured store: this process opens it itself, beside a server or without one.
 
+mod projections;
+
 use std::{
     future::Future,
     num::NonZeroU32,
@@ -37,16 +39,21 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Opens the store: makes no file, changes no schema.
-    pub(crate) async fn open(context: &Context) -> Result<Self, Failure> {
+    /// Opens the store: makes no file, changes no schema. With `follows` read models are kept in this process too,
+    /// unless one beside it keeps them already.
+    pub(crate) async fn open(context: &Context, follows: bool) -> Result<Self, Failure> {
         let database = &context.settings.event_store.database_url;
         if *database == Database::Memory {
             return Err(Failure::usage("memory: belongs to one process, so there is nothing to be found there")
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let app = builder.create(false).migrate(false).start().await?;
-        Ok(Self { app, timeout: context.timeout })
+        let app = builder.create(false).migrate(false).follow(follows).start().await?;
+        let local = Self { app, timeout: context.timeout };
+        if follows {
+            local.await_owners().await;
+        }
+        Ok(local)
     }
 
     /// The app.
@@ -64,10 +71,18 @@ impl Local {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(self.timeout, work).await {
+        self.bounded_by(self.timeout, work).await
+    }
+
+    async fn bounded_by<T, E: Into<Failure>>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(time, work).await {
             Ok(result) => result.map_err(Into::into),
             Err(_) => {
-                let message = format!("the store gave no answer within {:?}", self.timeout);
+                let message = format!("the store gave no answer within {time:?}");
                 Err(Failure::new(Exit::Unavailable, message).and("--timeout waits longer"))
             }
         }

@@ -1,5 +1,7 @@
 //! Words on a running server: a small HTTP client, one connection a request.
 
+mod projections;
+
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -36,6 +38,8 @@ pub(crate) struct Remote {
 #[derive(Debug, Default)]
 struct Ask {
     path: String,
+    /// POST with a body and GET without one, unless said otherwise.
+    method: Option<Method>,
     body: Option<String>,
     headers: Vec<(header::HeaderName, String)>,
 }
@@ -116,7 +120,7 @@ impl Remote {
             headers.push((header::HeaderName::from_static("idempotency-key"), key));
         }
         let path = if change.dry_run { format!("{path}?dry_run=true") } else { path.to_owned() };
-        self.answer(Ask { path, body: Some(json(&body)?), headers }).await
+        self.answer(Ask { path, body: Some(json(&body)?), headers, ..Ask::default() }).await
     }
 
     pub(crate) async fn replay(&self, id: &AggregateId, query: ReplayQuery) -> Result<wire::Replayed, Failure> {
@@ -179,7 +183,8 @@ impl Remote {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
         // Ends with the answer, or when the answer is dropped; what goes wrong shows in the answer.
         tokio::spawn(connection);
-        let method = if ask.body.is_some() { Method::POST } else { Method::GET };
+        let usual = if ask.body.is_some() { Method::POST } else { Method::GET };
+        let method = ask.method.unwrap_or(usual);
         let mut request =
             Request::builder().method(method).uri(ask.path.as_str()).header(header::HOST, &self.authority);
         if ask.body.is_some() {

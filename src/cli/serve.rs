@@ -13,7 +13,6 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     }
     Box::pin(serve(context.settings)).await.map_err(|error| match error {
         ServeError::App(error) => error.into(),
-        ServeError::Cache(_) => Failure::usage(error.to_string()),
         ServeError::Bind { .. } | ServeError::Io(_) | ServeError::Died(_) | ServeError::Stop(_) => {
             Failure::new(Exit::Failed, error.to_string())
         }

@@ -28,7 +28,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     if let Some(url) = &context.url {
         return of_server(&context, url).await;
     }
-    let local = Local::open(&context).await?;
+    let local = Local::open(&context, false).await?;
     let status = of_store(&context, &local).await;
     local.close().await;
     let status = status?;

@@ -1,11 +1,15 @@
 //! Whom words talk to: the configured store, opened by this process, or a running server.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
-use event_sourcing_actors::{AggregateId, AggregateType, EventFilter, EventType, Expected, Position, ports::Direction};
+use event_sourcing_actors::{
+    AggregateId, AggregateType, EventFilter, EventType, Expected, Position,
+    ports::{Direction, ParkedRequest},
+};
 use event_sourcing_cqrs::wire;
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 #[cfg(feature = "http")]
 use super::remote::Remote;
@@ -82,6 +86,34 @@ pub(crate) struct ReplayQuery {
     pub(crate) use_snapshot: bool,
 }
 
+/// A query.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Its type.
+    pub(crate) query_type: String,
+    /// The projection, if it is named.
+    pub(crate) projection: Option<String>,
+    /// An object.
+    pub(crate) filters: Box<RawValue>,
+    /// What the answer must rest on at least.
+    pub(crate) min_position: Option<Position>,
+    /// How long to wait for it.
+    pub(crate) wait: Option<Duration>,
+    /// Whether older rows will do.
+    pub(crate) is_lenient: bool,
+}
+
+/// What an operator may do to a projection at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// Serve the rows from before the last rebuild.
+    Rollback,
+    /// Stop.
+    Pause,
+    /// Go on.
+    Resume,
+}
+
 /// Events as they come.
 pub(crate) type Events = BoxStream<'static, Result<wire::Event, Failure>>;
 
@@ -98,8 +130,18 @@ macro_rules! ask {
 impl Target {
     /// Opens the store, or makes ready to talk to the server.
     pub(crate) async fn open(context: &Context) -> Result<Self, Failure> {
+        Self::opened(context, false).await
+    }
+
+    /// The same for words that need read models: this process keeps them too while it runs, unless a server beside it
+    /// does.
+    pub(crate) async fn open_following(context: &Context) -> Result<Self, Failure> {
+        Self::opened(context, true).await
+    }
+
+    async fn opened(context: &Context, follows: bool) -> Result<Self, Failure> {
         match &context.url {
-            None => Ok(Self::Local(Box::new(Local::open(context).await?))),
+            None => Ok(Self::Local(Box::new(Local::open(context, follows).await?))),
             #[cfg(feature = "http")]
             Some(url) => Ok(Self::Remote(Remote::new(url, context.timeout)?)),
             #[cfg(not(feature = "http"))]
@@ -144,5 +186,74 @@ impl Target {
     /// Folds a stream.
     pub(crate) async fn replay(&self, id: &AggregateId, query: ReplayQuery) -> Result<wire::Replayed, Failure> {
         ask!(self, replay(id, query))
+    }
+
+    /// Whether a server does the work, so that it goes on without this process.
+    pub(crate) fn is_server(&self) -> bool {
+        !matches!(self, Self::Local(_))
+    }
+
+    /// Asks a read model.
+    pub(crate) async fn query(&self, wanted: &Wanted) -> Result<wire::Answered, Failure> {
+        ask!(self, query(wanted))
+    }
+
+    /// All projections.
+    pub(crate) async fn projections(&self) -> Result<wire::Page<wire::Projection, String>, Failure> {
+        ask!(self, projections())
+    }
+
+    /// One projection.
+    pub(crate) async fn projection(&self, name: &str) -> Result<wire::Projection, Failure> {
+        ask!(self, projection(name))
+    }
+
+    /// Begins to build a projection's rows anew.
+    pub(crate) async fn rebuild(&self, name: &str, accepts_difference: bool) -> Result<wire::Operation, Failure> {
+        ask!(self, rebuild(name, accepts_difference))
+    }
+
+    /// Does something to a projection at once.
+    pub(crate) async fn switch(&self, name: &str, switch: Switch) -> Result<wire::Projection, Failure> {
+        ask!(self, switch(name, switch))
+    }
+
+    /// A projection's parked events after a position.
+    pub(crate) async fn parked(
+        &self,
+        name: &str,
+        after: Position,
+        limit: NonZeroU32,
+    ) -> Result<wire::Page<wire::Parked, Position>, Failure> {
+        ask!(self, parked(name, after, limit))
+    }
+
+    /// Begins to retry or skip a parked event.
+    pub(crate) async fn settle(
+        &self,
+        name: &str,
+        position: Position,
+        request: ParkedRequest,
+    ) -> Result<wire::Operation, Failure> {
+        ask!(self, settle(name, position, request))
+    }
+
+    /// One operation.
+    pub(crate) async fn operation(&self, id: Uuid) -> Result<wire::Operation, Failure> {
+        ask!(self, operation(id))
+    }
+
+    /// Operations, newest first, before one.
+    pub(crate) async fn operations(
+        &self,
+        before: Option<Uuid>,
+        limit: NonZeroU32,
+    ) -> Result<wire::Page<wire::Operation, Uuid>, Failure> {
+        ask!(self, operations(before, limit))
+    }
+
+    /// Gives an operation up.
+    pub(crate) async fn cancel(&self, id: Uuid) -> Result<wire::Operation, Failure> {
+        ask!(self, cancel(id))
     }
 }

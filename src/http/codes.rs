@@ -25,7 +25,7 @@ codes! {
     MALFORMED_BODY "malformed-body" BAD_REQUEST "The body is not what this route takes"
         "The body is no JSON, nests too deeply, or its top-level members are missing, unknown, repeated or of a wrong type. `errors` says which.";
     MALFORMED_HEADER "malformed-header" BAD_REQUEST "A header is not what this route takes"
-        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *.";
+        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *; Es-Min-Position is one position, a whole number.";
     INVALID_TIME "invalid-time" BAD_REQUEST "A time is not valid"
         "Times are RFC 3339 with an offset, as in 2024-01-01T00:00:00Z.";
     INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"
@@ -38,6 +38,10 @@ codes! {
         "No such path or row.";
     UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"
         "No event was ever recorded under this id.";
+    UNKNOWN_PROJECTION "unknown-projection" NOT_FOUND "The projection does not exist"
+        "`nearest` lists the known names closest to it; GET /api/v1/projections lists all.";
+    UNKNOWN_OPERATION "unknown-operation" NOT_FOUND "The operation does not exist"
+        "GET /api/v1/operations lists those on record.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "The header Allow lists the methods of this path.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
@@ -54,6 +58,14 @@ codes! {
         "Send the same request with the same key again in a moment; it gets the answer of the first.";
     RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
         "Streams of sagas take no events from outside.";
+    REBUILD_IN_PROGRESS "rebuild-in-progress" CONFLICT "The projection is being rebuilt"
+        "`operation_id` names the rebuild under way. Follow it at /api/v1/operations/{id}, or cancel it there with DELETE.";
+    NOTHING_TO_ROLL_BACK "nothing-to-roll-back" CONFLICT "The projection has no earlier rows"
+        "Only a finished rebuild leaves earlier rows behind, those it replaced, and they are kept until the next one.";
+    PROJECTION_CONFLICT "projection-conflict" CONFLICT "The projection cannot do this now"
+        "`detail` says what is in the way, and `operation_id`, if there is one, names it.";
+    OPERATION_ENDED "operation-ended" CONFLICT "The operation is over"
+        "What has succeeded or failed cannot be cancelled. `operation_status` says how it ended.";
     PRECONDITION_FAILED "precondition-failed" PRECONDITION_FAILED "The aggregate is not at the expected version"
         "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
@@ -63,6 +75,8 @@ codes! {
     VALIDATION_FAILED "validation-failed" UNPROCESSABLE_ENTITY "The input is not valid"
         "`errors` names each wrong member by a JSON pointer; /query/… is a parameter of the URL.";
     UNKNOWN_COMMAND_TYPE "unknown-command-type" UNPROCESSABLE_ENTITY "No aggregate has this command type"
+        "`nearest` lists the known names closest to it.";
+    UNKNOWN_QUERY_TYPE "unknown-query-type" UNPROCESSABLE_ENTITY "No projection has this query type"
         "`nearest` lists the known names closest to it.";
     UNKNOWN_EVENT_TYPE "unknown-event-type" UNPROCESSABLE_ENTITY "The stream does not take this event type"
         "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
@@ -80,6 +94,8 @@ codes! {
         "Nothing was done. Send the request again; another replica takes it.";
     STORE_UNAVAILABLE "store-unavailable" SERVICE_UNAVAILABLE "The event store does not answer"
         "Nothing was done. Wait as long as Retry-After says, then send the request again.";
+    PROJECTION_BEHIND "projection-behind" SERVICE_UNAVAILABLE "The read model has not come so far yet"
+        "It has not applied the position asked for in time. Ask again, wait longer with Prefer: wait=5, or take older rows with Prefer: handling=lenient.";
     OUTCOME_UNKNOWN "outcome-unknown" SERVICE_UNAVAILABLE "The outcome is not known yet"
         "The command may or may not have been recorded. Repeat it with the same Idempotency-Key: it has one effect at most.";
 }

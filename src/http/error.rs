@@ -228,7 +228,8 @@ impl Problem {
         Self::new(INTERNAL, "the server failed; its log tells more under the trace_id")
     }
 
-    fn naming(mut self: Box<Self>, pointer: String, detail: &str) -> Box<Self> {
+    /// Points at the member of the body that the sentence is about.
+    pub fn naming(mut self: Box<Self>, pointer: String, detail: &str) -> Box<Self> {
         self.errors.push(FieldError { pointer, detail: detail.to_owned() });
         self
     }

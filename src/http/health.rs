@@ -4,8 +4,11 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use event_sourcing_actors::Runtime;
-use futures_util::future::{BoxFuture, join, join_all};
+use event_sourcing_actors::{
+    Runtime,
+    projections::{ProjectionReport, ProjectionStatus},
+};
+use futures_util::future::{BoxFuture, join_all, join3};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use warp::{
@@ -14,6 +17,9 @@ use warp::{
 };
 
 use super::{error::Answer, reply, request::Call};
+
+/// A projection that is further behind is worth a look.
+const LAG_SECONDS_MAX: f64 = 10.0;
 
 /// How something is; the worst of all checks is the whole's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,9 +89,10 @@ pub trait HealthCheck: Debug + Send + Sync + 'static {
 pub(super) async fn show(call: Call) -> Answer {
     let (context, deadline) = (&call.server.context, call.server.options.health_check_deadline);
     let given = join_all(context.checks.iter().map(|check| looked_at(check, deadline)));
-    let (event_store, given) = join(event_store(&context.runtime, deadline), given).await;
+    let (event_store, projections) = (event_store(&context.runtime, deadline), projections(&context.runtime, deadline));
+    let (event_store, projections, given) = join3(event_store, projections, given).await;
     let own = [("event_store".to_owned(), event_store), ("aggregates".to_owned(), aggregates(&context.runtime))];
-    let all: Vec<(String, Health)> = own.into_iter().chain(given).collect();
+    let all: Vec<(String, Health)> = own.into_iter().chain(given).chain(projections).collect();
     let mut status = all.iter().map(|(_, health)| health.status).max().unwrap_or(HealthStatus::Pass);
     let mut output = None;
     if context.is_draining() || !context.runtime.health().is_accepting {
@@ -153,6 +160,54 @@ fn aggregates(runtime: &Runtime) -> Health {
     }
 }
 
+/// One check per projection. Reads are served whatever they say, so nothing here is a failure of the server.
+async fn projections(runtime: &Runtime, deadline: Duration) -> Vec<(String, Health)> {
+    let projections = runtime.projections();
+    match tokio::time::timeout(deadline, projections.list()).await {
+        Ok(Ok(reports)) => reports.iter().map(|report| (key(&report.name), reported(report))).collect(),
+        // The store does not tell: what this process itself knows has to do.
+        outcome => {
+            if let Ok(Err(error)) = outcome {
+                tracing::warn!(%error, "the projections could not be asked how they stand");
+            }
+            let known = projections.health().into_iter();
+            known.map(|health| (key(&health.name), standing(health.status).unwrap_or_else(Health::pass))).collect()
+        }
+    }
+}
+
+fn key(projection: &str) -> String {
+    format!("projection:{projection}")
+}
+
+fn reported(report: &ProjectionReport) -> Health {
+    let health = standing(report.status).or_else(|| {
+        if report.parked > 0 {
+            let detail = "events that could not be applied wait for an operator";
+            return Some(Health::warn(detail).observed(report.parked, "parked"));
+        }
+        let is_late = report.lag_seconds > LAG_SECONDS_MAX;
+        is_late.then(|| Health::warn(format!("the log is more than {LAG_SECONDS_MAX} s ahead")))
+    });
+    match health.unwrap_or_else(Health::pass) {
+        measured @ Health { observed_value: Some(_), .. } => measured,
+        health => health.observed(report.lag_events, "events behind"),
+    }
+}
+
+/// What a status means, unless all is well.
+fn standing(status: ProjectionStatus) -> Option<Health> {
+    let detail = match status {
+        ProjectionStatus::Live | ProjectionStatus::CatchingUp | ProjectionStatus::Rebuilding => return None,
+        ProjectionStatus::Paused => "an operator has paused it",
+        ProjectionStatus::RolledBack => "it serves earlier rows, which do not follow the log, until it is rebuilt",
+        ProjectionStatus::Stopped => "it has stopped by itself; its last error says why",
+        ProjectionStatus::Outdated => "a newer program keeps it",
+        ProjectionStatus::Unowned => "no process keeps it at the moment",
+    };
+    Some(Health::warn(detail))
+}
+
 fn simple(health: Health) -> Response {
     report(health.status, json!(health))
 }
@@ -171,4 +226,51 @@ fn report(status: HealthStatus, mut document: Value) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use event_sourcing_actors::Position;
+
+    use super::*;
+
+    fn report(status: ProjectionStatus) -> ProjectionReport {
+        ProjectionReport {
+            name: "p".to_owned(),
+            status,
+            version: 1,
+            checkpoint: Position(7),
+            head: Position(9),
+            lag_events: 2,
+            lag_seconds: 0.5,
+            last_error: None,
+            parked: 0,
+            rebuild: None,
+            is_paused: false,
+            owner: None,
+            is_owned_here: false,
+            can_roll_back: false,
+        }
+    }
+
+    #[test]
+    fn projection_that_needs_a_look_is_a_warning_and_never_a_failure() {
+        for (status, expected) in [
+            (ProjectionStatus::Live, HealthStatus::Pass),
+            (ProjectionStatus::CatchingUp, HealthStatus::Pass),
+            (ProjectionStatus::Rebuilding, HealthStatus::Pass),
+            (ProjectionStatus::Paused, HealthStatus::Warn),
+            (ProjectionStatus::RolledBack, HealthStatus::Warn),
+            (ProjectionStatus::Stopped, HealthStatus::Warn),
+            (ProjectionStatus::Outdated, HealthStatus::Warn),
+            (ProjectionStatus::Unowned, HealthStatus::Warn),
+        ] {
+            let health = reported(&report(status));
+            assert_eq!((health.status, health.observed_value), (expected, Some(json!(2))), "{status:?}");
+        }
+        let late = ProjectionReport { lag_seconds: 10.5, ..report(ProjectionStatus::CatchingUp) };
+        assert_eq!(reported(&late).status, HealthStatus::Warn);
+        let parked = reported(&ProjectionReport { parked: 3, ..report(ProjectionStatus::Live) });
+        assert_eq!((parked.status, parked.observed_unit), (HealthStatus::Warn, Some("parked")));
+    }
 }

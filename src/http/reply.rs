@@ -5,10 +5,13 @@ use chrono::SecondsFormat;
 use event_sourcing_actors::{AggregateId, Sequence};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use uuid::Uuid;
 use warp::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     reply::Response,
 };
+
+use crate::wire::Operation;
 
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -50,6 +53,20 @@ pub(super) fn etag(version: Sequence) -> HeaderValue {
 pub(super) fn location(id: &AggregateId) -> HeaderValue {
     let path = format!("/api/v1/aggregates/{}", utf8_percent_encode(id.as_str(), SEGMENT));
     HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/api/v1/aggregates"))
+}
+
+/// 202 with the operation that was begun, and where to follow it.
+pub(super) fn accepted(operation: &Operation) -> Response {
+    let mut response = json(operation);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response.headers_mut().insert(header::LOCATION, operation_location(operation.operation_id));
+    response
+}
+
+/// The page of an operation.
+pub(super) fn operation_location(id: Uuid) -> HeaderValue {
+    let path = format!("/api/v1/operations/{id}");
+    HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/api/v1/operations"))
 }
 
 /// Whether the client holds this version already.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use event_sourcing_actors::{
-    AggregateId, Expected, Runtime, Sequence,
+    AggregateId, Expected, Position, Runtime, Sequence,
     command_bus::{Idempotency, Principal, RequestContext},
 };
 use futures_util::Stream;
@@ -20,6 +20,7 @@ use super::{
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const MIN_POSITION: HeaderName = HeaderName::from_static("es-min-position");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const CAUSATION_ID: HeaderName = HeaderName::from_static("x-causation-id");
@@ -172,6 +173,23 @@ impl Call {
                 .and_then(|digits| digits.parse().ok())
                 .map(|version| Expected::Exactly(Sequence(version)))
                 .ok_or_else(|| wrong("If-Match names one version in quotes, as in \"17\"")),
+        }
+    }
+
+    /// The least position a query's answer must rest on.
+    pub fn min_position(&self) -> Result<Option<Position>, Box<Problem>> {
+        let mut values = self.headers.get_all(MIN_POSITION).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let position = text.parse().ok().filter(|_| is_number && values.next().is_none());
+        match position {
+            // As in URLs: positions that no store can hold read as the last one.
+            Some(position) => Ok(Some(Position(u64::min(position, i64::MAX as u64 - 1)))),
+            None => {
+                let detail = "Es-Min-Position is one position of the log, a whole number from 0 on";
+                Err(Problem::new(error::MALFORMED_HEADER, detail))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use super::{
     aggregates, body, commands,
     context::Server,
     error::{self, Answer, Problem},
-    events, health, index, metrics, problems, replay, reply,
+    events, health, index, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
     version,
 };
@@ -53,6 +53,18 @@ routes! {
     "/api/v1/replay"                          POST replay::replay;
     "/api/v1/aggregates"                      GET aggregates::list;
     "/api/v1/aggregates/{aggregate_id}"       GET aggregates::show;
+    "/api/v1/queries"                         POST queries::ask;
+    "/api/v1/projections"                     GET projections::list;
+    "/api/v1/projections/{name}"              GET projections::show;
+    "/api/v1/projections/{name}/rebuild"      POST projections::rebuild;
+    "/api/v1/projections/{name}/rollback"     POST projections::rollback;
+    "/api/v1/projections/{name}/pause"        POST projections::pause;
+    "/api/v1/projections/{name}/resume"       POST projections::resume;
+    "/api/v1/projections/{name}/parked"       GET projections::parked;
+    "/api/v1/projections/{name}/parked/{position}/retry" POST projections::retry;
+    "/api/v1/projections/{name}/parked/{position}/skip" POST projections::skip;
+    "/api/v1/operations"                      GET operations::list;
+    "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
     "/health"                                 GET health::show;
     "/health/live"                            GET health::live;
     "/health/ready"                           GET health::ready;

@@ -1,6 +1,6 @@
 //! The sections of `cqrs.yaml`.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -52,10 +52,83 @@ impl Commands {
     }
 }
 
-/// The query bus. Nothing to set in this version.
+/// The query bus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queries {
+    /// Time a query has, from its arrival to its answer, waiting for a position left aside.
+    pub timeout_ms: u64,
+    /// Longest wait a caller may ask for with `Prefer: wait`.
+    pub wait_max_ms: u64,
+    /// Longest wait of a query without a position for the head it finds, where consistency is `latest`.
+    pub latest_wait_ms: u64,
+    /// Queries admitted and not yet answered; one more is refused with `overloaded`.
+    pub in_flight_max: usize,
+    /// What single query types do differently, by name.
+    pub types: BTreeMap<String, QueryKind>,
+}
+
+/// What one query type does differently; what is absent is as for all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Queries {}
+pub struct QueryKind {
+    /// Time such a query has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Who may ask it; whoever may read, if absent. It takes effect with authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Ask queries and read the log.
+    Reader,
+    /// Send commands and append events.
+    Writer,
+    /// Rebuild, pause, retry and skip.
+    Operator,
+    /// Verify the evidence.
+    Auditor,
+    /// Everything.
+    Admin,
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 5_000,
+            wait_max_ms: 30_000,
+            latest_wait_ms: 1_000,
+            in_flight_max: 1_024,
+            types: BTreeMap::new(),
+        }
+    }
+}
+
+impl Queries {
+    /// Time a query of this type has.
+    #[must_use]
+    pub fn timeout_ms_of(&self, query_type: &str) -> u64 {
+        self.types.get(query_type).and_then(|own| own.timeout_ms).unwrap_or(self.timeout_ms)
+    }
+
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = vec![
+            bound("queries.timeout_ms", self.timeout_ms, 1..=600_000),
+            bound("queries.wait_max_ms", self.wait_max_ms, 0..=600_000),
+            bound("queries.latest_wait_ms", self.latest_wait_ms, 0..=600_000),
+            bound("queries.in_flight_max", self.in_flight_max, 1..=1_000_000),
+        ];
+        bounds.extend(self.types.iter().filter_map(|(name, own)| {
+            let key = format!("queries.types.{name}.timeout_ms");
+            Some(bound(key, own.timeout_ms?, 1..=600_000))
+        }));
+        bounds
+    }
+}
 
 /// Live aggregates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::{
     SettingsError,
+    declarations::Declarations,
     schema::{FILES, Reader, defaults, schema},
 };
 
@@ -95,10 +96,21 @@ impl config::Source for Layer {
     }
 }
 
-/// All layers as one tree, and where each leaf that is no default came from.
-pub(super) fn merge(source: Source) -> Result<(Json, BTreeMap<String, String>), SettingsError> {
+/// All layers as one.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) tree: Json,
+    /// Where each leaf that is no default came from.
+    pub(super) origins: BTreeMap<String, String>,
+    /// File and line of each part of the declarations, by JSON pointer.
+    pub(super) places: BTreeMap<String, String>,
+}
+
+/// Reads all layers.
+pub(super) fn merge(source: Source) -> Result<Merged, SettingsError> {
     let schema = schema();
-    let mut layers = files(&schema, &source)?;
+    let mut declared = Declarations::default();
+    let mut layers = files(&schema, &source, &mut declared)?;
     layers.extend(environment(&schema, source.environment)?);
     layers.extend(flags(&schema, source.flags)?);
     let mut builder = Config::builder();
@@ -112,7 +124,9 @@ pub(super) fn merge(source: Source) -> Result<(Json, BTreeMap<String, String>), 
     })?;
     let (mut tree, mut origins) = (defaults(), BTreeMap::new());
     overlay(String::new(), &mut tree, config.cache, &mut origins);
-    Ok((tree, origins))
+    origins.extend(declared.origins());
+    tree["projections"]["declarations"] = declared.tree;
+    Ok(Merged { tree, origins, places: declared.places })
 }
 
 fn overlay(key: String, tree: &mut Json, value: Value, origins: &mut BTreeMap<String, String>) {
@@ -129,6 +143,7 @@ fn overlay(key: String, tree: &mut Json, value: Value, origins: &mut BTreeMap<St
             return;
         }
         ValueKind::U64(number) => Json::from(number),
+        ValueKind::Boolean(truth) => Json::from(truth),
         ValueKind::String(text) => Json::from(text),
         // The schema lets nothing else through.
         _ => Json::Null,
@@ -136,7 +151,7 @@ fn overlay(key: String, tree: &mut Json, value: Value, origins: &mut BTreeMap<St
     origins.extend(origin.map(|origin| (key, origin)));
 }
 
-fn files(schema: &Json, source: &Source) -> Result<Vec<Layer>, SettingsError> {
+fn files(schema: &Json, source: &Source, declared: &mut Declarations) -> Result<Vec<Layer>, SettingsError> {
     let variable = source.environment.get(FOLDER_VARIABLE).filter(|value| !value.is_empty());
     let (folder, named_by) = match (&source.config_dir, variable) {
         (Some(folder), _) => (folder.clone(), Some("flag --config-dir".to_owned())),
@@ -149,9 +164,10 @@ fn files(schema: &Json, source: &Source) -> Result<Vec<Layer>, SettingsError> {
     }
     let mut layers = Vec::new();
     for (name, sections) in FILES {
-        if let Some(values) = read_file(&folder, name)? {
+        if let Some(YamlFile { text, mut values }) = read_file(&folder, name)? {
             let path = folder.join(name);
             check_sections(&values, sections, &path)?;
+            declared.take(&mut values, &text, &path)?;
             let reader = Reader { schema, origin: format!("file {}", path.display()), is_text: false };
             layers.push(Layer(reader.adopt(values)?));
         }
@@ -159,7 +175,13 @@ fn files(schema: &Json, source: &Source) -> Result<Vec<Layer>, SettingsError> {
     Ok(layers)
 }
 
-fn read_file(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, SettingsError> {
+/// A file of the folder: as text, and as values.
+struct YamlFile {
+    text: String,
+    values: Map<String, Value>,
+}
+
+fn read_file(folder: &Path, name: &str) -> Result<Option<YamlFile>, SettingsError> {
     let other = folder.join(name).with_extension("yml");
     if other.exists() {
         return Err(SettingsError::FileName { path: other, expected: name.to_owned() });
@@ -175,7 +197,7 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, Se
         return Ok(None);
     }
     match config::File::from_str(&text, FileFormat::Yaml).collect() {
-        Ok(values) => Ok(Some(values)),
+        Ok(values) => Ok(Some(YamlFile { text, values })),
         Err(error) => Err(SettingsError::Syntax { path, problem: plain(&error.to_string()) }),
     }
 }

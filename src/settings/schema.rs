@@ -19,10 +19,16 @@ pub(super) const FILES: [(&str, &[&str]); 3] = [
 /// The member of a schema's section that stands for names of the operator's own.
 const ANY: &str = "*";
 
+/// The section that is a tree of its own; it never comes here.
+pub(super) const DECLARATIONS: &str = "projections.declarations";
+
 /// The defaults, plus what may stand under names of the operator's own.
 pub(super) fn schema() -> Json {
     let mut tree = defaults();
     tree["event_store"]["aggregates"][ANY] = json!({"snapshot_frequency": 100});
+    tree["projections"]["definitions"][ANY] =
+        json!({"enabled": true, "batch_events_max": 1_000, "consistency": "latest"});
+    tree["queries"]["types"][ANY] = json!({"timeout_ms": 5_000, "role": null});
     tree
 }
 
@@ -36,6 +42,13 @@ pub(super) fn leaves(tree: &Json) -> Vec<(String, Json)> {
     for section in FILES.iter().flat_map(|(_, sections)| *sections) {
         collect(section, &tree[section], &mut found);
     }
+    found
+}
+
+/// The leaves of one part of the tree.
+pub(super) fn leaves_below(key: &str, tree: &Json) -> Vec<(String, Json)> {
+    let mut found = Vec::new();
+    collect(key, tree, &mut found);
     found
 }
 
@@ -99,6 +112,10 @@ impl Reader<'_> {
                 Some(number) => ValueKind::U64(number),
                 None => return Err(self.wrong(key, "a whole number", &kind)),
             },
+            (Json::Bool(_), kind) => match self.truth(&kind) {
+                Some(truth) => ValueKind::Boolean(truth),
+                None => return Err(self.wrong(key, "true or false", &kind)),
+            },
             (Json::Null, ValueKind::Nil) => ValueKind::Nil,
             (_, ValueKind::String(text)) => ValueKind::String(if self.is_text { text.trim().to_owned() } else { text }),
             // The value may be a secret: say its type only.
@@ -133,6 +150,14 @@ impl Reader<'_> {
         }
     }
 
+    fn truth(&self, kind: &ValueKind) -> Option<bool> {
+        match kind {
+            ValueKind::Boolean(truth) => Some(*truth),
+            ValueKind::String(text) if self.is_text => text.trim().to_lowercase().parse().ok(),
+            _ => None,
+        }
+    }
+
     fn invalid(&self, key: &str, problem: impl Into<String>) -> SettingsError {
         SettingsError::Invalid { key: key.to_owned(), origin: self.origin.clone(), problem: problem.into() }
     }
@@ -147,6 +172,9 @@ impl Reader<'_> {
     }
 
     fn hint(&self, section: &str, name: &str) -> String {
+        if section == DECLARATIONS {
+            return "read models can only be declared in projections.yaml".to_owned();
+        }
         let place = section
             .split('.')
             .filter(|part| !part.is_empty())

@@ -360,6 +360,94 @@ fn modes_of_authentication_that_are_not_built_are_refused() {
 }
 
 #[test]
+fn single_projections_and_query_types_have_settings_of_their_own() {
+    let projections = "projections:\n  batch_events_max: 7\n  definitions:\n    inventory: {enabled: false}\n    \
+                       user_activity: {batch_events_max: 9, consistency: eventual}\n";
+    let cqrs = "queries: {types: {GetStock: {timeout_ms: 9, role: auditor}, GetUser: {role: }}}";
+    let pairs =
+        [("ES__PROJECTIONS__DEFINITIONS__ORDER_SUMMARY__ENABLED", "False"), ("ES__PROJECTIONS__FOLLOW", "true")];
+    let settings = load(&[("projections.yaml", projections), ("cqrs.yaml", cqrs)], pairs).unwrap();
+    let of = |name| {
+        let projections = &settings.projections;
+        (projections.is_enabled(name), projections.batch_events_max_of(name), projections.consistency_of(name))
+    };
+    assert_eq!(of("account_balance"), (true, 7, Consistency::Latest));
+    assert_eq!(of("inventory"), (false, 7, Consistency::Latest));
+    assert_eq!(of("order_summary"), (false, 7, Consistency::Latest));
+    assert_eq!(of("user_activity"), (true, 9, Consistency::Eventual));
+    let (queries, role) = (&settings.queries, |name| settings.queries.types[name].role);
+    assert_eq!((queries.timeout_ms_of("GetStock"), queries.timeout_ms_of("GetUser")), (9, 5_000));
+    assert_eq!((role("GetStock"), role("GetUser")), (Some(Role::Auditor), None));
+}
+
+#[test]
+fn truth_values_and_choices_are_held_to_their_type() {
+    let expect = |file, yaml: &str, parts: &[&str]| assert_says(&refusal(&[(file, yaml)], NO_VARIABLES), parts);
+    for wrong in ["5", "yes", "'true'", "", "[true]"] {
+        expect("projections.yaml", &format!("cache: {{enabled: {wrong}}}"), &["\"cache.enabled\"", "true or false"]);
+    }
+    let message = refusal(&[], [("ES__CACHE__ENABLED", "on")]);
+    assert_says(&message, &["environment ES__CACHE__ENABLED", "must be true or false, not the text \"on\""]);
+    assert!(!load(&[], [("ES__CACHE__ENABLED", " FALSE\n")]).unwrap().cache.enabled);
+    let one = "projections: {definitions: {inventory: {consistency: strong}}}";
+    expect("projections.yaml", one, &["projections.definitions.inventory.consistency", "`latest` or `eventual`"]);
+    let role = "queries: {types: {GetStock: {role: boss}}}";
+    expect("cqrs.yaml", role, &["queries.types.GetStock.role", "cqrs.yaml", "`reader`"]);
+    expect("cqrs.yaml", "queries: {types: {GetStock: {timeout: 5}}}", &["did you mean \"queries.types.GetStock.time"]);
+    let batch = "projections: {definitions: {inventory: {batch_events_max: 0}}}";
+    expect("projections.yaml", batch, &["definitions.inventory.batch_events_max", "must be 1 to 100000, not 0"]);
+    let models = load(&[], [("ES__READ_MODELS__DATABASE_URL", "memory:")]).unwrap().read_models;
+    assert_eq!(models.database_url, Some(Database::Memory));
+    expect(
+        "projections.yaml",
+        "read_models: {database_url: 'mysql://u:pw@h'}",
+        &["read_models.database_url", "mysql://"],
+    );
+}
+
+#[test]
+fn declarations_come_as_they_are_written_with_their_lines() {
+    let yaml = "# comment\nprojections:\n  poll_ms: 300\n  declarations:\n    view:\n      on:\n        \
+                Sent.Out: {key: /Id,\n          fields: {n: count, m: {set: {value: [1, 2.5, true, ~, x]}}}}\n";
+    let settings = load(&[("projections.yaml", yaml)], NO_VARIABLES).unwrap();
+    assert_eq!(settings.projections.poll_ms, 300);
+    let tree = serde_json::json!({"on": {"Sent.Out": {"key": "/Id",
+        "fields": {"n": "count", "m": {"set": {"value": [1, 2.5, true, null, "x"]}}}}}});
+    assert_eq!(settings.projections.declarations, BTreeMap::from([("view".to_owned(), tree)]));
+    for (pointer, line) in [
+        ("", 4),
+        ("/view", 5),
+        ("/view/on/Sent.Out", 7),
+        ("/view/on/Sent.Out/key", 7),
+        ("/view/on/Sent.Out/fields/m/set/value/1", 8),
+        ("/view/on/Sent.Out/fields/none/of/these", 8),
+        ("/other", 4),
+    ] {
+        let place = settings.declaration_place(pointer);
+        assert!(place.starts_with("file ") && place.ends_with(&format!("projections.yaml, line {line}")), "{place}");
+    }
+    assert_eq!(Settings::default().declaration_place("/view/on"), "settings");
+    let explained = settings.explain();
+    let leaf = explained.iter().find(|one| one.key.ends_with("declarations.view.on.Sent.Out.key")).unwrap();
+    assert!(leaf.source.ends_with("projections.yaml"), "{leaf:?}");
+}
+
+#[test]
+fn declarations_stand_in_their_file_only_and_are_a_section() {
+    let message = refusal(&[], [("ES__PROJECTIONS__DECLARATIONS__VIEW__ON", "x")]);
+    assert_says(&message, &["ES__PROJECTIONS__DECLARATIONS__VIEW__ON", "only be declared in projections.yaml"]);
+    for wrong in ["5", "[view]", "text"] {
+        let message =
+            refusal(&[("projections.yaml", &format!("projections: {{declarations: {wrong}}}"))], NO_VARIABLES);
+        assert_says(&message, &["\"projections.declarations\"", "projections.yaml", "must be a section"]);
+    }
+    for empty in ["", "{}", "~"] {
+        let yaml = format!("projections: {{declarations: {empty}}}");
+        assert!(load(&[("projections.yaml", &yaml)], NO_VARIABLES).unwrap().projections.declarations.is_empty());
+    }
+}
+
+#[test]
 fn an_open_door_is_warned_of() {
     let warnings = |address| load(&[], [("BIND_ADDRESS", address)]).unwrap().warnings().len();
     assert_eq!((warnings("127.0.0.1:8000"), warnings("[::1]:8000")), (0, 0));

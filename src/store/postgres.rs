@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod heads;
 mod journal;
+mod listener;
 mod operations;
 mod parked;
 mod projections;
@@ -31,6 +32,8 @@ use self::{
     journal::{Journal, JournalLimits},
 };
 use super::{OpenError, schema};
+
+pub use listener::PostgresListener;
 
 const MIGRATIONS: &[(&str, &str)] = &[
     ("events", include_str!("../../migrations/postgres/0001_events.sql")),

@@ -6,3 +6,5 @@ mod kill;
 mod log_order;
 mod overload;
 mod proxy;
+mod read_your_writes;
+mod takeover;

@@ -1,8 +1,13 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(unix, feature = "redis"))]
+mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_projections;
+mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]

@@ -8,6 +8,10 @@ pub mod http;
 #[cfg(feature = "http")]
 pub mod load;
 pub mod postgres;
+#[cfg(feature = "http")]
+pub mod read_models;
+#[cfg(all(unix, feature = "redis"))]
+pub mod redis;
 pub mod replicas;
 #[cfg(unix)]
 pub mod server;

@@ -162,7 +162,7 @@ pub struct Committed {
 }
 
 /// A store's failure, told apart by what the caller can do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, or it gave no answer: after an append the outcome is unknown. Send the same batch again.
     #[error("the event store is not available: {reason}")]

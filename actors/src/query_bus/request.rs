@@ -138,4 +138,27 @@ pub enum QueryError {
     /// The read models cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A fault in a query type's code.
+    #[error("internal fault: {reason}")]
+    Internal {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl QueryError {
+    /// A stable word for metrics and logs.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::UnknownQueryType { .. } | Self::UnknownProjection { .. } | Self::Invalid { .. } => "invalid",
+            Self::NotFound { .. } => "not_found",
+            Self::Behind { .. } => "behind",
+            Self::Unauthenticated | Self::Forbidden { .. } => "denied",
+            Self::Late { .. } => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Store(StoreError::Unavailable { .. }) => "store_unavailable",
+            Self::Store(_) | Self::Internal { .. } => "internal",
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod projections;
+mod queries;
+
 use std::{
     fmt,
     num::NonZeroU32,
@@ -12,7 +15,10 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use super::{Runtime, Tasks};
 use crate::{
@@ -26,8 +32,10 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock},
-    pubsub::Publisher,
+    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    projections::life::{ProjectionsSetup, ProjectionsStartError},
+    pubsub::{HeadWatcher, Publisher},
+    query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     supervisor::Supervisor,
@@ -44,6 +52,9 @@ pub struct RuntimeBuilder {
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
+    wakeups: Option<Arc<dyn Wakeups>>,
+    projections: ProjectionsSetup,
+    queries: QueryParts,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -66,6 +77,9 @@ impl RuntimeBuilder {
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
+            wakeups: None,
+            projections: ProjectionsSetup::default(),
+            queries: QueryParts::default(),
         }
     }
 
@@ -134,24 +148,28 @@ impl RuntimeBuilder {
         Self { snapshot_frequency: Arc::new(frequency), ..self }
     }
 
+    /// Sets who tells of other processes on the same store; without, the store is asked every [`Limits::feed_poll`].
+    #[must_use]
+    pub fn wakeups(self, wakeups: Arc<dyn Wakeups>) -> Self {
+        Self { wakeups: Some(wakeups), ..self }
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Runtime, StartError> {
         self.catalog.check()?;
-        let types: Vec<_> = self.catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-        self.metrics.prepare(
-            types.iter().map(|(kind, _)| *kind),
-            types.iter().flat_map(|(_, commands)| commands.iter().copied()),
-        );
+        prepare_series(&self.metrics, &self.catalog);
+        let publisher = Publisher::new(self.metrics.clone());
+        // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
+        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
         let pulse = Arc::new(Pulse::default());
         let store: Arc<dyn EventStore> =
             Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
-        let publisher = Publisher::new(self.metrics.clone());
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery: Recovery {
@@ -184,24 +202,39 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
+        let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
+        let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
+        let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
+        let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
-            feed: Feed { store, publisher, page, poll: self.limits.feed_poll },
+            queries,
+            feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
                 journal: tokio::spawn(journal.run()),
                 snapshots: tokio::spawn(save_snapshots(self.snapshots, to_save, self.metrics.clone())),
                 sweeper,
+                watcher: AbortOnDropHandle::new(tokio::spawn(watcher.run(stop.clone()))),
+                follower,
             })),
             bus,
+            projections,
             write_side,
             supervisor: supervisor.get_cell(),
             stop,
         })
     }
+}
+
+/// Makes the series of known labels, so that they are there from the first look.
+fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+    let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
+    metrics
+        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
 }
 
 /// Why a runtime does not start.
@@ -210,6 +243,9 @@ pub enum StartError {
     /// The aggregates do not fit together.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The projections do not fit together.
+    #[error(transparent)]
+    Projections(#[from] ProjectionsStartError),
     /// The root actor did not start.
     #[error("the supervisor could not start: {reason}")]
     Supervisor {

@@ -4,6 +4,13 @@
 
 mod embedding;
 mod faults;
+mod following;
+mod projected;
+mod projections;
+mod projections_faults;
+mod projections_parked;
+mod projections_rebuild;
+mod queries;
 mod review;
 mod support;
 mod views;

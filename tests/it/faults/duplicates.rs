@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::support::{
     load::{Client, each_has_one_effect, sound_log},
     postgres,
+    read_models::equal_the_fold_of,
     server::Server,
 };
 
@@ -81,5 +82,7 @@ async fn a_key_sent_eight_times_over_two_processes_has_one_effect_and_one_answer
     let answers = sending.await.unwrap();
     let store = PostgresStore::connect(PostgresOptions::new(&database.url)).await.unwrap();
     each_has_one_effect(&sound_log(&store).await, "MoneyDeposited", &answers);
+    drop((steady, mortal));
+    equal_the_fold_of(&database.url).await;
     println!("{KEYS} keys x {COPIES} over two processes, one killed 3 times: {} effects", answers.len());
 }

@@ -1,4 +1,5 @@
-//! `kill -9` under load: nothing acknowledged is lost, nothing applied twice, no hole, ready again in time.
+//! `kill -9` under load: nothing acknowledged is lost, nothing applied twice, no hole, ready again in time; and read
+//! models equal the fold of the log.
 
 use std::{
     sync::{
@@ -17,6 +18,7 @@ use crate::support::{
     eventually,
     load::{Client, each_has_one_effect, sound_log},
     postgres,
+    read_models::equal_the_fold_of,
     server::Server,
 };
 
@@ -105,7 +107,9 @@ async fn verify(backend: &str, store: &dyn EventStore, answers: &[Value]) {
 async fn kill_9_on_sqlite_loses_and_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
-    let answers = kill_again_and_again(&[("DATABASE_URL", &format!("sqlite://{}", path.display()))]).await;
+    let url = format!("sqlite://{}", path.display());
+    let answers = kill_again_and_again(&[("DATABASE_URL", &url)]).await;
+    equal_the_fold_of(&url).await;
     let store = SqliteStore::open(SqliteOptions::new(path)).await.unwrap();
     verify("sqlite", &store, &answers).await;
 }
@@ -114,6 +118,7 @@ async fn kill_9_on_sqlite_loses_and_doubles_nothing() {
 async fn kill_9_on_postgres_loses_and_doubles_nothing() {
     let Some(database) = postgres::database().await else { return };
     let answers = kill_again_and_again(&[("DATABASE_URL", &database.url)]).await;
+    equal_the_fold_of(&database.url).await;
     let store = PostgresStore::connect(PostgresOptions::new(&database.url)).await.unwrap();
     verify("postgres", &store, &answers).await;
 }

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{load::sound_log, postgres};
+use crate::support::{load::sound_log, postgres, read_models::equal_the_fold_of};
 
 /// A loopback proxy that, when armed, swallows the next answer of the database and cuts that connection.
 struct Proxy {
@@ -97,6 +97,7 @@ async fn a_connection_cut_before_the_answer_of_a_commit_leaves_one_effect() {
     join_all(workers).await.into_iter().for_each(|worker| worker.unwrap());
     let cuts = proxy.cuts.load(Ordering::Acquire);
     app.shutdown().await;
+    equal_the_fold_of(&database.url).await;
     let store = PostgresStore::connect(PostgresOptions::new(&database.url)).await.unwrap();
     let log = sound_log(&store).await;
     assert_eq!(log.len(), 4 + 400);

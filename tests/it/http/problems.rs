@@ -142,7 +142,8 @@ async fn no_method_and_no_body_of_any_route_gets_anything_but_json_problems() {
         deep.as_bytes(),
     ];
     for (path, _) in event_sourcing_cqrs::http::route_table() {
-        let path = path.replace("{aggregate_id}", "some").replace("{code}", "none");
+        let path =
+            path.split('/').map(|part| if part.starts_with('{') { "none" } else { part }).collect::<Vec<_>>().join("/");
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             for body in bodies {
                 for media in ["application/json", "text/plain"] {

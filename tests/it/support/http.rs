@@ -4,11 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use event_sourcing_actors::{
-    Limits, Runtime, RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock,
+    Limits, Runtime, RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock, projection::Projection,
+    query::QueryCatalog,
 };
 use event_sourcing_cqrs::{
     domain,
     http::{Drained, HttpContext, HttpOptions, serve},
+    projections, queries,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, client::conn::http1, header::HeaderMap};
@@ -64,6 +66,22 @@ impl TestServer {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog);
         Self::over(builder.limits(Limits::default()), options, with).await
+    }
+
+    /// With this crate's projections and query types.
+    pub async fn with_views() -> Self {
+        Self::with_projections(projections::all()).await
+    }
+
+    /// With these projections, and this crate's query types.
+    pub async fn with_projections(projections: Vec<Arc<dyn Projection>>) -> Self {
+        let (mut catalog, mut queries) = (Catalog::default(), QueryCatalog::default());
+        domain::register(&mut catalog).unwrap();
+        queries::register(&mut queries).unwrap();
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog);
+        let builder = builder.projections(projections).query_catalog(queries);
+        Self::over(builder, HttpOptions::default(), |context| context).await
     }
 
     pub async fn over(

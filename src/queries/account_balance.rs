@@ -1,0 +1,63 @@
+//! What can be asked of `account_balance`.
+
+use event_sourcing_actors::{
+    AggregateId,
+    query::{QueryPlan, QueryType},
+    view::RowKey,
+};
+use serde::Deserialize;
+
+use super::filters::List;
+use crate::projections::account_balance::{ACCOUNTS, AccountBalance, TRANSACTIONS, TRANSFERS};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneAccount {
+    account_id: AggregateId,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfAccount {
+    account_id: AggregateId,
+    limit: Option<u64>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accounts {
+    limit: Option<u64>,
+    cursor: Option<String>,
+}
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<QueryType> {
+    let name = AccountBalance::NAME;
+    vec![
+        QueryType::new("GetAccountBalance", name, "The balance of an account.", |filters: OneAccount| {
+            let id = filters.account_id;
+            Ok(QueryPlan::row(RowKey::new(ACCOUNTS, "", id.as_str()), format!("account {:?}", id.as_str())))
+        }),
+        QueryType::new(
+            "GetTransactionHistory",
+            name,
+            "Everything that happened to an account, newest first.",
+            |filters: OfAccount| {
+                List::new(TRANSACTIONS, filters.account_id.as_str()).newest_first().page(filters.limit, filters.cursor)
+            },
+        ),
+        QueryType::new(
+            "GetTransfers",
+            name,
+            "Money that went from or to other accounts, newest first.",
+            |filters: OfAccount| {
+                List::new(TRANSFERS, filters.account_id.as_str()).newest_first().page(filters.limit, filters.cursor)
+            },
+        ),
+        QueryType::new("ListAccounts", name, "All accounts, by id.", |filters: Accounts| {
+            List::new(ACCOUNTS, "").page(filters.limit, filters.cursor)
+        }),
+    ]
+}
