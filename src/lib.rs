@@ -5,11 +5,10 @@
 //!
 //! # Map, in reading order
 //! - [`domain`]: account, order, inventory, user; pure
-//! - [`store`]: the event and snapshot ports over SQLite and PostgreSQL
+//! - [`store`]: the ports of events, snapshots and read models over SQLite and PostgreSQL
 //! - [`projections`], [`views`], [`queries`]: the read models, their rows, and what can be asked of them; pure
-//! - [`cache`]: the Redis that replicas share
+//! - [`cache`]: where answers of queries are kept for a while
 //! - [`settings`]: defaults < files < environment < flags
-//! - `http`: the HTTP door (feature `http`)
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)
 //! - [`telemetry`]: the log of the process
