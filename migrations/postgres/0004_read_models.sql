@@ -30,6 +30,14 @@ SELECT data ->> 'account_id' AS account_id, data ->> 'transfer_id' AS transfer_i
        (data ->> 'at')::timestamptz AS at
 FROM served_rows WHERE projection = 'account_balance' AND collection = 'transfers';
 
+-- Each transfer as a whole, both legs.
+CREATE VIEW transfer_tracking AS
+SELECT data ->> 'transfer_id' AS transfer_id, data ->> 'from_account' AS from_account, data ->> 'to_account' AS to_account,
+       (data ->> 'amount')::bigint AS amount, data ->> 'status' AS status,
+       (data ->> 'withdrawn_at')::timestamptz AS withdrawn_at, (data ->> 'deposited_at')::timestamptz AS deposited_at,
+       (data ->> 'returned_at')::timestamptz AS returned_at
+FROM served_rows WHERE projection = 'account_balance' AND collection = 'transfer_tracking';
+
 -- One row per order.
 CREATE VIEW orders_summary AS
 SELECT data ->> 'order_id' AS order_id, data ->> 'customer_id' AS customer_id, data -> 'items' AS items,

@@ -27,6 +27,13 @@ SELECT data ->> 'account_id' AS account_id, data ->> 'transfer_id' AS transfer_i
        data ->> 'position' AS position, data ->> 'at' AS at
 FROM served_rows WHERE projection = 'account_balance' AND collection = 'transfers';
 
+-- Each transfer as a whole, both legs.
+CREATE VIEW transfer_tracking AS
+SELECT data ->> 'transfer_id' AS transfer_id, data ->> 'from_account' AS from_account, data ->> 'to_account' AS to_account,
+       data ->> 'amount' AS amount, data ->> 'status' AS status, data ->> 'withdrawn_at' AS withdrawn_at,
+       data ->> 'deposited_at' AS deposited_at, data ->> 'returned_at' AS returned_at
+FROM served_rows WHERE projection = 'account_balance' AND collection = 'transfer_tracking';
+
 -- One row per order.
 CREATE VIEW orders_summary AS
 SELECT data ->> 'order_id' AS order_id, data ->> 'customer_id' AS customer_id, data -> 'items' AS items,

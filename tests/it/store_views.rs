@@ -235,7 +235,7 @@ async fn only_what_must_last_waits_for_the_disk() {
 }
 
 /// One view, its projection and collection, a row of it, and some columns with what they show.
-const READ_MODELS: [(&str, &str, &str, &str, &str); 13] = [
+const READ_MODELS: [(&str, &str, &str, &str, &str); 14] = [
     (
         "account_balances",
         "account_balance",
@@ -245,6 +245,13 @@ const READ_MODELS: [(&str, &str, &str, &str, &str); 13] = [
     ),
     ("account_transactions", "account_balance", "transactions", r#"{"kind":"deposit"}"#, "kind, amount, balance_after"),
     ("account_transfers", "account_balance", "transfers", r#"{"amount":7}"#, "transfer_id, direction, amount"),
+    (
+        "transfer_tracking",
+        "account_balance",
+        "transfer_tracking",
+        r#"{"amount":7}"#,
+        "transfer_id, from_account, status, returned_at",
+    ),
     ("orders_summary", "order_summary", "orders", r#"{"items":[1]}"#, "items, total, created_at, cancel_reason"),
     ("customer_orders", "order_summary", "customer_orders", "{}", "customer_id, order_id, total"),
     ("product_orders", "order_summary", "product_orders", "{}", "product_id, order_id, unit_price"),
