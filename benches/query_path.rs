@@ -1,6 +1,6 @@
 //! A query over HTTP, by key: from the cache, and from SQLite without a cache, against a bare warp route that reads and
 //! writes JSON of the same size. One kept connection, one request in flight; p50 is what counts.
-//! `cargo bench --bench query_path`; `BENCH_SECONDS=1` for a quick look.
+//! `cargo bench --bench query_path`; `BENCH_SECONDS=1` for a quick look, `-- cached` or `-- uncached` for a part.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark may panic")]
 
@@ -111,11 +111,15 @@ async fn ours(has_cache: bool) -> (SocketAddr, App, tempfile::TempDir) {
 #[tokio::main]
 async fn main() {
     println!("query_path: one query at a time over one kept connection; baseline = a bare warp JSON route");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let route = bare().await;
     for round in 1..=3 {
         let baseline = measure(route, ACCOUNTS).await;
         baseline.print(&format!("bare warp JSON route, round {round}"), None);
         for (name, has_cache, bound) in [("cached", true, 2.0), ("uncached, by key on SQLite", false, 4.0)] {
+            if !wanted.is_empty() && !wanted.iter().any(|word| name.starts_with(word.as_str())) {
+                continue;
+            }
             let (address, app, _folder) = ours(has_cache).await;
             let measured = measure(address, ACCOUNTS).await;
             measured.print(name, Some(&baseline));

@@ -145,6 +145,8 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new()
             .max_connections(options.pool_connections_max)
             .acquire_timeout(options.busy_timeout)
+            // A file does not hang up: a test before each read would cost as much as the read.
+            .test_before_acquire(false)
             .connect_lazy_with(options.flushing().read_only(true).create_if_missing(false));
         let turn = WriteTurn::default();
         let writer = Arc::new(ViewWriter::new(options.flushing(), turn.clone()));

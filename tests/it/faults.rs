@@ -7,4 +7,5 @@ mod log_order;
 mod overload;
 mod proxy;
 mod read_your_writes;
+mod rebuild;
 mod takeover;
