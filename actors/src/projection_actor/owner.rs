@@ -121,7 +121,8 @@ impl Owner {
             return Ok(Pace::Rest);
         }
         self.check().await?;
-        if !self.state.is_frozen && (self.state.has_requests || self.settling.is_some()) {
+        // Rows that a rebuild will replace are left alone: they rest on another log, or on other code.
+        if !self.stands_still() && (self.state.has_requests || self.settling.is_some()) {
             self.settle().await?;
             return Ok(Pace::Now);
         }

@@ -42,3 +42,81 @@ async fn what_nobody_reaches_is_removed_under_load_too() {
     assert!(behind.0 < 8_000, "they were removed only when nothing else was to do");
     runtime.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_on_events_of_one_key_are_all_answered() {
+    let (store, sums) = (store(), Sums { is_nervous: true, ..Sums::default() });
+    let mut writer = Writer::new(&store);
+    for purse in ["a", "b"] {
+        for amount in [13, 99, 1] {
+            writer.add(&[(purse, amount)]).await;
+        }
+    }
+    let runtime = start(&store, store.clone(), sums.clone(), quick()).await;
+    caught_up(&*store, &store).await;
+    sums.is_superstitious.store(false, Ordering::SeqCst);
+    let projections = runtime.projections();
+    projections.pause(SUMS).await.unwrap();
+    let ask = |position, request| projections.settle(SUMS, Position(position), request, "me");
+    // The second fails as it did before.
+    let skipped = ask(1, ParkedRequest::Skip).await.unwrap();
+    let in_vain = ask(2, ParkedRequest::Retry).await.unwrap();
+    // The second is to be left out.
+    let mended = ask(4, ParkedRequest::Retry).await.unwrap();
+    let left_out = ask(5, ParkedRequest::Skip).await.unwrap();
+    projections.resume(SUMS).await.unwrap();
+    assert_eq!(ended(&runtime, &skipped).await.status, OperationStatus::Succeeded);
+    let in_vain = ended(&runtime, &in_vain).await;
+    assert_eq!(in_vain.status, OperationStatus::Failed);
+    assert!(in_vain.error.unwrap().contains("ninety-nine"));
+    assert_eq!(ended(&runtime, &mended).await.status, OperationStatus::Succeeded);
+    assert_eq!(ended(&runtime, &left_out).await.status, OperationStatus::Succeeded);
+    let parked = projections.parked(SUMS, Position::ZERO, NonZeroU32::new(100).unwrap()).await.unwrap();
+    let waiting: Vec<_> = parked.iter().filter(|it| it.skipped.is_none()).map(|it| it.event.position.0).collect();
+    assert_eq!(waiting, [2, 3]);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_far_behind_what_its_key_waits_for_is_answered_once() {
+    let store = store();
+    let mut writer = Writer::new(&store);
+    writer.add(&[("a", 13)]).await;
+    for _ in 0..1_200 {
+        writer.add(&[("a", 1)]).await;
+    }
+    let runtime = start(&store, store.clone(), Sums::default(), quick()).await;
+    caught_up(&*store, &store).await;
+    let operation = runtime.projections().settle(SUMS, Position(1_201), ParkedRequest::Retry, "me").await.unwrap();
+    assert_eq!(ended(&runtime, &operation).await.status, OperationStatus::Failed);
+    writer.add(&[("b", 1)]).await;
+    caught_up(&*store, &store).await;
+    assert!(!state(&*store, SUMS).await.unwrap().has_requests);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_another_version_are_left_alone_by_requests() {
+    let store = store();
+    let mut writer = Writer::new(&store);
+    writer.add(&[("a", 1), ("b", 1)]).await;
+    writer.add(&[("a", 13)]).await;
+    let runtime = start(&store, store.clone(), Sums::default(), quick()).await;
+    caught_up(&*store, &store).await;
+    runtime.shutdown().await;
+    let (before, generation) = (dump(&*store).await, state(&*store, SUMS).await.unwrap().generation);
+    let operation = uuid::Uuid::now_v7();
+    let (position, request, principal) = (Position(3), ParkedRequest::Retry, "me".to_owned());
+    store.control(SUMS, Control::Settle { position, request, operation, principal }).await.unwrap();
+    let newer = Sums { version: 2, bonus: 1_000, ..Sums::default() };
+    newer.is_superstitious.store(false, Ordering::SeqCst);
+    let runtime = start(&store, store.clone(), newer.clone(), small_pages(1)).await;
+    until("the new version is served", || async { state(&*store, SUMS).await.unwrap().version == 2 }).await;
+    caught_up(&*store, &store).await;
+    assert_exact(&*store, &store, &newer).await;
+    let after = store.dump(generation, None, NonZeroU32::new(500).unwrap()).await.unwrap();
+    assert_eq!(after, before, "a rollback would serve rows of two versions");
+    let operation = runtime.projections().operation(operation).await.unwrap();
+    assert_eq!(ended(&runtime, &operation).await.status, OperationStatus::Failed);
+    runtime.shutdown().await;
+}
