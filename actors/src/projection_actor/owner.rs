@@ -210,7 +210,7 @@ impl Owner {
         if let Some(shadow) = self.state.shadow
             && let Some(reason) = self.context.objection(shadow.checkpoint).await?
         {
-            return self.drop_shadow(shadow, reason, None).await;
+            self.drop_shadow(shadow, reason, None).await?;
         }
         let objection = match self.state.is_frozen {
             true => None,

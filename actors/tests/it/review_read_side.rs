@@ -120,3 +120,28 @@ async fn rows_of_another_version_are_left_alone_by_requests() {
     assert_eq!(ended(&runtime, &operation).await.status, OperationStatus::Failed);
     runtime.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_replaced_during_a_rebuild_stops_the_projection() {
+    let (store, other) = (store(), store());
+    Writer::new(&store).fill(10, 100).await;
+    let runtime = start(&store, store.clone(), Sums::default(), small_pages(5)).await;
+    caught_up(&*store, &store).await;
+    let operation = runtime.projections().rebuild(SUMS, false).await.unwrap();
+    until("it has begun", || async {
+        let shadow = state(&*store, SUMS).await.unwrap().shadow;
+        shadow.is_some_and(|shadow| shadow.checkpoint.position > Position::ZERO)
+    })
+    .await;
+    runtime.shutdown().await;
+    let before = state(&*store, SUMS).await.unwrap();
+    assert!(before.shadow.is_some(), "the rebuild was over too soon");
+    // Another history, which reaches further.
+    Writer::new(&other).fill(10, 200).await;
+    let views: Arc<dyn ViewStore> = store.clone();
+    let runtime = start(&other, views, Sums::default(), small_pages(5)).await;
+    assert_eq!(ended(&runtime, &operation).await.status, OperationStatus::Failed);
+    until("it stops", || async { status(&runtime).await == ProjectionStatus::Stopped }).await;
+    assert_eq!(state(&*store, SUMS).await.unwrap().checkpoint, before.checkpoint);
+    runtime.shutdown().await;
+}
