@@ -59,7 +59,7 @@ pub(crate) struct Owner {
     pub tally: Option<Tallying>,
     /// When the operation of the rebuild was told of its progress.
     pub told_at: Instant,
-    /// Pages are halved so often, because the store refused a bigger one.
+    /// Pages are halved so often, because the store refused a bigger one, or it took too long.
     pub halvings: u32,
     /// The event whose rows the store refuses.
     pub refused: Option<(Position, String)>,
@@ -101,6 +101,17 @@ impl Owner {
 
     /// One step: at most one page of the served rows and one of a rebuild.
     pub async fn step(&mut self) -> Result<Pace, StepError> {
+        match self.step_or_slow().await {
+            Err(StepError::Slow) => {
+                self.halve();
+                self.forget().await?;
+                Ok(Pace::Now)
+            }
+            other => other,
+        }
+    }
+
+    async fn step_or_slow(&mut self) -> Result<Pace, StepError> {
         if self.context.board.take_stale() || self.renewed_at.elapsed() >= self.context.limits.lease / 3 {
             self.renew().await?;
             self.is_checked = false;
@@ -267,9 +278,13 @@ impl Owner {
         match page {
             [] => return Err(StepError::Refused(reason)),
             [event] => self.refused = Some((event.position, format!("the store refused its rows: {reason}"))),
-            _ => self.halvings = (self.halvings + 1).min(31),
+            _ => self.halve(),
         }
         self.forget().await
+    }
+
+    fn halve(&mut self) {
+        self.halvings = (self.halvings + 1).min(31);
     }
 
     /// A page's size.

@@ -145,3 +145,21 @@ async fn a_log_replaced_during_a_rebuild_stops_the_projection() {
     assert_eq!(state(&*store, SUMS).await.unwrap().checkpoint, before.checkpoint);
     runtime.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_takes_longer_than_a_lease_does_not_go_from_hand_to_hand_for_ever() {
+    let store = store();
+    let mut writer = Writer::new(&store);
+    let names: Vec<String> = (0..100).map(|number| format!("p{number}")).collect();
+    let amounts: Vec<_> = names.iter().map(|name| (name.as_str(), 13)).collect();
+    writer.add(&amounts).await;
+    let mut limits = quick();
+    limits.projection.lease = Duration::from_millis(400);
+    limits.projection.apply_pause = Duration::from_millis(20);
+    let first = start(&store, store.clone(), Sums::default(), limits.clone()).await;
+    let second = start(&store, store.clone(), Sums::default(), limits).await;
+    caught_up(&*store, &store).await;
+    assert_eq!(state(&*store, SUMS).await.unwrap().parked, 100);
+    first.shutdown().await;
+    second.shutdown().await;
+}
