@@ -54,7 +54,7 @@ impl Owner {
             None if page.examined <= from => return Ok(false),
             None => context.checkpoint_at(page.examined, &page.events).await?,
         };
-        let refused = self.refused.take();
+        let refused = self.refused.clone();
         let Some(track) = &mut self.shadow else { return Ok(false) };
         let folded = track.fold(&context, &page.events, refused.as_ref()).await?;
         let step = Step {

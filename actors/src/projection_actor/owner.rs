@@ -253,7 +253,7 @@ impl Owner {
         if to.position < context.publisher.head() {
             self.prefetch(to.position);
         }
-        let refused = self.refused.take();
+        let refused = self.refused.clone();
         let is_lockstep = self.is_lockstep();
         let folded = self.served.fold(&context, &page.events, refused.as_ref()).await?;
         let applied = folded.applied;
@@ -351,6 +351,10 @@ impl Owner {
                 self.served.trim(&context);
                 self.renewed_at = started;
                 self.sync(*state).await?;
+                // Both generations meet it, one after the other.
+                let is_behind = |track: &Track, at: Position| track.checkpoint.position < at;
+                let mut tracks = std::iter::once(&self.served).chain(&self.shadow);
+                self.refused.take_if(|(at, _)| !tracks.any(|track| is_behind(track, *at)));
             }
         }
         self.set_gauges(gauges);

@@ -163,3 +163,25 @@ async fn a_page_that_takes_longer_than_a_lease_does_not_go_from_hand_to_hand_for
     first.shutdown().await;
     second.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_store_refuses_do_not_hold_up_a_rebuild_under_load() {
+    let store = store();
+    let views = FaultViews::new(store.clone());
+    views.refuse("7777777");
+    let mut writer = Writer::new(&store);
+    writer.add(&[("bad", 7_777_777)]).await;
+    let runtime = start(&store, views.clone(), Sums::default(), small_pages(1)).await;
+    caught_up(&*views, &store).await;
+    writer.fill(20, 400).await;
+    let operation = runtime.projections().rebuild(SUMS, false).await.unwrap();
+    until("the rebuild is past it", || async {
+        let shadow = state(&*views, SUMS).await.unwrap().shadow;
+        shadow.is_none_or(|shadow| shadow.checkpoint.position > Position(1))
+    })
+    .await;
+    let served = state(&*views, SUMS).await.unwrap().checkpoint.position;
+    assert!(served.0 < 8_001, "only when nothing else was to do");
+    runtime.projections().cancel(operation.id).await.unwrap();
+    runtime.shutdown().await;
+}
