@@ -86,7 +86,7 @@ pub struct ProjectionLimits {
     pub change_retention: Duration,
     /// Rows that cannot be reached any more, removed in one transaction.
     pub prune_rows_max: u32,
-    /// Between two looks for such rows while there is nothing else to do.
+    /// Between two looks for such rows.
     pub prune_pause: Duration,
 }
 

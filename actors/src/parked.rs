@@ -3,6 +3,7 @@
 use std::{collections::HashMap, num::NonZeroU32};
 
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -103,6 +104,8 @@ struct Settled {
     step: Move,
     /// The event that stays, and why.
     stuck: Option<(Position, String)>,
+    /// Time is up for one commit; there are more.
+    is_cut: bool,
 }
 
 impl Owner {
@@ -119,7 +122,8 @@ impl Owner {
         let settled = self.try_again(&settling, &waiting).await?;
         settling.applied += settled.step.released.len() as u64;
         settling.skipped += settled.step.skipped.len() as u64;
-        let is_whole = settled.stuck.is_some() || waiting.len() < SETTLE_EVENTS_MAX.get() as usize;
+        let is_last_page = waiting.len() < SETTLE_EVENTS_MAX.get() as usize;
+        let is_whole = settled.stuck.is_some() || (is_last_page && !settled.is_cut);
         let update = settling.update(settled.stuck.as_ref(), is_whole);
         let others = others(&settling, &waiting, &settled, &update);
         let (puts, deletes) = split_changes(settled.changes);
@@ -152,7 +156,8 @@ impl Owner {
         }))
     }
 
-    /// Applies a key's events in order, as far as they go. What is remembered counts only if it is stored.
+    /// Applies a key's events in order, as far as they go; those that others want skipped are. What is remembered counts
+    /// only if it is stored.
     async fn try_again(&mut self, settling: &Settling, waiting: &[ParkedEvent]) -> Result<Settled, StepError> {
         let checkpoint = self.served.checkpoint;
         let mut settled = Settled {
@@ -161,17 +166,23 @@ impl Owner {
         };
         let is_skip = settling.request == ParkedRequest::Skip;
         let context = self.context.clone();
-        for parked in waiting {
+        let give_up = Instant::now() + context.limits.lease / 4;
+        for (index, parked) in waiting.iter().enumerate() {
             let position = parked.event.position;
-            if is_skip && position == settling.position {
-                settled.step.skipped.push(position);
-                continue;
+            if index > 0 && Instant::now() >= give_up {
+                settled.is_cut = true;
+                break;
             }
             if is_skip && position < settling.position {
                 // The first of the key is another one, and nobody asked to try it again.
                 settled.step.skipped.push(settling.position);
                 settled.stuck = Some((position, parked.event.error.clone()));
                 break;
+            }
+            let is_unwanted = matches!(parked.request, Some((ParkedRequest::Skip, _)));
+            if is_unwanted || (is_skip && position == settling.position) {
+                settled.step.skipped.push(position);
+                continue;
             }
             let event = self.parked_event(position).await?;
             match self.served.apply(&context, &event, &[], &mut 0).await? {
@@ -187,16 +198,42 @@ impl Owner {
                     settled.stuck = Some((position, failed.error));
                     settled.step.retried.push(again);
                     // The request on a later event is answered too.
-                    let asked = waiting.iter().find(|other| other.event.position == settling.position);
-                    settled
-                        .step
-                        .retried
-                        .extend(asked.filter(|asked| asked.event.position > position).map(|asked| asked.event.clone()));
+                    let asked = self.asked(settling, waiting).await?;
+                    let later = asked.filter(|asked| asked.event.position > position);
+                    settled.step.retried.extend(later.map(|asked| asked.event));
                     break;
                 }
             }
         }
         Ok(settled)
+    }
+
+    /// The event that a request is about, however far behind the first of its key.
+    async fn asked(&self, settling: &Settling, waiting: &[ParkedEvent]) -> Result<Option<ParkedEvent>, StepError> {
+        let is_asked = |parked: &&ParkedEvent| parked.event.position == settling.position;
+        if let Some(asked) = waiting.iter().find(is_asked) {
+            return Ok(Some(asked.clone()));
+        }
+        let (generation, before) = (self.served.generation, Position(settling.position.0.saturating_sub(1)));
+        let found = self.context.views.parked(generation, ParkedFilter::Requested, before, NonZeroU32::MIN);
+        Ok(self.context.ask(found).await?.into_iter().next().filter(|parked| is_asked(&parked)))
+    }
+
+    /// Answers what is still wanted of parked events of rows that are replaced: nobody comes back to them.
+    pub async fn refuse_requests(&self, generation: Generation) -> Result<(), StepError> {
+        let (context, mut after) = (&self.context, Position::ZERO);
+        loop {
+            let requested = context.views.parked(generation, ParkedFilter::Requested, after, SETTLE_EVENTS_MAX);
+            let requested = context.ask(requested).await?;
+            let Some(last) = requested.last() else { return Ok(()) };
+            after = last.event.position;
+            for (_, id) in requested.into_iter().filter_map(|parked| parked.request) {
+                let error = Some("rebuilt rows have replaced those that this was about".to_owned());
+                let status = OperationStatus::Failed;
+                let update = OperationUpdate { id, status, done: 0, total: 1, result: None, error };
+                context.ask(context.views.update_operation(update)).await?;
+            }
+        }
     }
 
     async fn parked_event(&self, position: Position) -> Result<RecordedEvent, StepError> {
@@ -210,8 +247,8 @@ impl Owner {
     async fn give_up(&mut self, settling: Settling, waiting: &[ParkedEvent], reason: String) -> Result<(), StepError> {
         self.forget().await?;
         let checkpoint = self.served.checkpoint;
-        let asked = waiting.iter().find(|parked| parked.event.position == settling.position).or(waiting.first());
-        let retried = asked.map(|parked| parked.event.clone()).into_iter().collect();
+        let asked = self.asked(&settling, waiting).await?;
+        let retried = asked.map(|parked| parked.event).into_iter().collect();
         let served = Move { from: checkpoint.position, to: checkpoint, retried, ..Move::default() };
         let none = Settling { applied: 0, skipped: 0, ..settling };
         let update = none.update(Some(&(none.position, reason)), true);
@@ -245,18 +282,25 @@ impl Settling {
     }
 }
 
-/// The outcome for other requests on events that were settled by the way.
+/// The outcome for other requests on events that were settled by the way, or tried in vain.
 fn others(
     settling: &Settling,
     waiting: &[ParkedEvent],
     settled: &Settled,
     update: &OperationUpdate,
 ) -> Vec<OperationUpdate> {
-    let is_gone = |position: &Position| settled.step.released.contains(position);
-    let requests = waiting.iter().filter(|parked| is_gone(&parked.event.position)).filter_map(|parked| parked.request);
-    let others = requests.map(|(_, operation)| operation).filter(|operation| *operation != settling.operation);
-    let status = OperationStatus::Succeeded;
-    others.map(|id| OperationUpdate { id, status, error: None, ..update.clone() }).collect()
+    let told = |parked: &ParkedEvent| {
+        let position = parked.event.position;
+        let (_, id) = parked.request.filter(|(_, id)| *id != settling.operation)?;
+        if settled.step.released.contains(&position) || settled.step.skipped.contains(&position) {
+            return Some(OperationUpdate { id, status: OperationStatus::Succeeded, error: None, ..update.clone() });
+        }
+        settled.step.retried.iter().find(|again| again.position == position).map(|again| {
+            let error = Some(format!("event {position} still cannot be applied: {}", again.error));
+            OperationUpdate { id, status: OperationStatus::Failed, error, ..update.clone() }
+        })
+    };
+    waiting.iter().filter_map(told).collect()
 }
 
 /// Tells a store's refusal from a failure of unknown outcome.

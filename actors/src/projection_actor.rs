@@ -158,6 +158,7 @@ impl ProjectionActorState {
         let projection = &context.name;
         match error {
             StepError::Lost => tracing::debug!(projection, "somebody else moved the projection"),
+            StepError::Slow => tracing::debug!(projection, "a page took too long"),
             StepError::Store(error) => self.trouble(error.to_string()),
             StepError::Refused(reason) => self.trouble(format!("the store refused: {reason}")),
             StepError::Unknown(error) => self.trouble(format!("the outcome of a commit is unknown: {error}")),

@@ -54,7 +54,7 @@ impl Owner {
             None if page.examined <= from => return Ok(false),
             None => context.checkpoint_at(page.examined, &page.events).await?,
         };
-        let refused = self.refused.take();
+        let refused = self.refused.clone();
         let Some(track) = &mut self.shadow else { return Ok(false) };
         let folded = track.fold(&context, &page.events, refused.as_ref()).await?;
         let step = Step {
@@ -132,7 +132,11 @@ impl Owner {
         let done = shadow.checkpoint.position.0;
         let operation = Some(self.update(shadow, OperationStatus::Succeeded, done, Some(result), None));
         let transition = Some(Transition::Swap { force: self.stands_still() });
+        let replaced = self.served.generation;
+        self.refuse_requests(replaced).await?;
         self.commit(Step { transition, operation, ..Step::default() }).await?;
+        // Some may have come in between; from now on none can.
+        self.refuse_requests(replaced).await?;
         let (projection, position) = (&self.context.name, built.position);
         tracing::info!(projection, operation = %shadow.operation, %position, rows = built.rows, "rebuilt rows are served");
         self.prune_soon();

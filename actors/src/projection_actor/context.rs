@@ -64,6 +64,8 @@ pub(crate) enum StepError {
     Unknown(StoreError),
     /// The store does not take what was to be written; certainly nothing was stored.
     Refused(String),
+    /// A page takes so long that the lease might end under it; nothing was stored.
+    Slow,
     /// Going on would do harm: the projection stops until an operator acts.
     Halt { reason: String, position: Position },
 }

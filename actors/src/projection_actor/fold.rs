@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::context::{ProjectionContext, StepError};
 use crate::{
@@ -71,7 +72,8 @@ impl Track {
         Ok(Self { generation, checkpoint, memory: RowMemory::default(), held })
     }
 
-    /// Folds a page. `refused`: an event whose rows the store does not take, and why.
+    /// Folds a page; one that takes a good part of a lease is given up ([`StepError::Slow`]), since with two owners that
+    /// lose the lease in turn nobody would ever store it. `refused`: an event whose rows the store does not take, and why.
     pub async fn fold(
         &mut self,
         context: &ProjectionContext,
@@ -81,8 +83,12 @@ impl Track {
         check_order(self.checkpoint.position, page)?;
         let mut folded = Folded::default();
         let mut scans = SCANS_PER_PAGE_MAX;
+        let give_up = Instant::now() + context.limits.lease / 4;
         for (index, event) in page.iter().enumerate() {
             tokio::task::consume_budget().await;
+            if index > 0 && Instant::now() >= give_up {
+                return Err(StepError::Slow);
+            }
             let key = context.projection.parking_key(event);
             if let Some(first) = self.held.first(context, self.generation, &key).await? {
                 folded.parked.push(parked(event, &key, format!("waits for event {first} of {key}"), 0));

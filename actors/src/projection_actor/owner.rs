@@ -59,7 +59,7 @@ pub(crate) struct Owner {
     pub tally: Option<Tallying>,
     /// When the operation of the rebuild was told of its progress.
     pub told_at: Instant,
-    /// Pages are halved so often, because the store refused a bigger one.
+    /// Pages are halved so often, because the store refused a bigger one, or it took too long.
     pub halvings: u32,
     /// The event whose rows the store refuses.
     pub refused: Option<(Position, String)>,
@@ -101,6 +101,17 @@ impl Owner {
 
     /// One step: at most one page of the served rows and one of a rebuild.
     pub async fn step(&mut self) -> Result<Pace, StepError> {
+        match self.step_or_slow().await {
+            Err(StepError::Slow) => {
+                self.halve();
+                self.forget().await?;
+                Ok(Pace::Now)
+            }
+            other => other,
+        }
+    }
+
+    async fn step_or_slow(&mut self) -> Result<Pace, StepError> {
         if self.context.board.take_stale() || self.renewed_at.elapsed() >= self.context.limits.lease / 3 {
             self.renew().await?;
             self.is_checked = false;
@@ -121,7 +132,8 @@ impl Owner {
             return Ok(Pace::Rest);
         }
         self.check().await?;
-        if !self.state.is_frozen && (self.state.has_requests || self.settling.is_some()) {
+        // Rows that a rebuild will replace are left alone: they rest on another log, or on other code.
+        if !self.stands_still() && (self.state.has_requests || self.settling.is_some()) {
             self.settle().await?;
             return Ok(Pace::Now);
         }
@@ -129,7 +141,9 @@ impl Owner {
         if self.shadow.is_some() {
             has_moved |= self.rebuild().await?;
         }
-        if has_moved || self.prune().await? { Ok(Pace::Now) } else { Ok(Pace::Rest) }
+        // Under load too: a projection that never rests leaves as much behind.
+        has_moved |= self.prune().await?;
+        Ok(if has_moved { Pace::Now } else { Pace::Rest })
     }
 
     /// Whether the served rows do not follow the log: only a rebuild replaces them.
@@ -207,7 +221,7 @@ impl Owner {
         if let Some(shadow) = self.state.shadow
             && let Some(reason) = self.context.objection(shadow.checkpoint).await?
         {
-            return self.drop_shadow(shadow, reason, None).await;
+            self.drop_shadow(shadow, reason, None).await?;
         }
         let objection = match self.state.is_frozen {
             true => None,
@@ -239,7 +253,7 @@ impl Owner {
         if to.position < context.publisher.head() {
             self.prefetch(to.position);
         }
-        let refused = self.refused.take();
+        let refused = self.refused.clone();
         let is_lockstep = self.is_lockstep();
         let folded = self.served.fold(&context, &page.events, refused.as_ref()).await?;
         let applied = folded.applied;
@@ -264,9 +278,13 @@ impl Owner {
         match page {
             [] => return Err(StepError::Refused(reason)),
             [event] => self.refused = Some((event.position, format!("the store refused its rows: {reason}"))),
-            _ => self.halvings = (self.halvings + 1).min(31),
+            _ => self.halve(),
         }
         self.forget().await
+    }
+
+    fn halve(&mut self) {
+        self.halvings = (self.halvings + 1).min(31);
     }
 
     /// A page's size.
@@ -333,6 +351,10 @@ impl Owner {
                 self.served.trim(&context);
                 self.renewed_at = started;
                 self.sync(*state).await?;
+                // Both generations meet it, one after the other.
+                let is_behind = |track: &Track, at: Position| track.checkpoint.position < at;
+                let mut tracks = std::iter::once(&self.served).chain(&self.shadow);
+                self.refused.take_if(|(at, _)| !tracks.any(|track| is_behind(track, *at)));
             }
         }
         self.set_gauges(gauges);

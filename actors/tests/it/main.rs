@@ -12,6 +12,7 @@ mod projections_parked;
 mod projections_rebuild;
 mod queries;
 mod review;
+mod review_read_side;
 mod support;
 mod views;
 mod write_side;
