@@ -7,8 +7,9 @@ use std::{
 };
 
 use event_sourcing_actors::{
-    Position,
+    EventFilter, Position,
     ports::{Control, OperationStatus, ParkedRequest, ViewStore},
+    projection::{ApplyError, ProjectedEvent, Projection, Rows},
     projections::ProjectionStatus,
     testing::view_faults::FaultViews,
 };
@@ -17,7 +18,7 @@ use crate::{
     projected::{
         SUMS, Sums, Writer, assert_exact, caught_up, dump, ended, quick, small_pages, start, state, status, until,
     },
-    support::store,
+    support::{Added, store},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,5 +184,37 @@ async fn rows_that_the_store_refuses_do_not_hold_up_a_rebuild_under_load() {
     let served = state(&*views, SUMS).await.unwrap().checkpoint.position;
     assert!(served.0 < 8_001, "only when nothing else was to do");
     runtime.projections().cancel(operation.id).await.unwrap();
+    runtime.shutdown().await;
+}
+
+/// Removes the row an event names, whatever that is; amounts stand for lengths.
+#[derive(Debug)]
+struct Remover;
+
+impl Projection for Remover {
+    fn name(&self) -> &str {
+        SUMS
+    }
+    fn version(&self) -> u64 {
+        1
+    }
+    fn interest(&self) -> EventFilter {
+        EventFilter::default()
+    }
+    fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        let Added { amount } = event.read()?;
+        rows.delete("purses", "", &"x".repeat(usize::try_from(amount).unwrap()));
+        rows.delete("purses", "", "\0");
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_a_row_that_no_store_could_keep_is_no_fault() {
+    let store = store();
+    Writer::new(&store).add(&[("a", 2_000)]).await;
+    let runtime = start(&store, store.clone(), Remover, quick()).await;
+    caught_up(&*store, &store).await;
+    assert_eq!(state(&*store, SUMS).await.unwrap().parked, 0);
     runtime.shutdown().await;
 }
