@@ -139,7 +139,7 @@ impl Owner {
             self.context.ask(self.context.views.update_operation(other)).await?;
         }
         self.settling = (!is_whole).then_some(settling);
-        Ok(())
+        if is_whole { self.end_orphans(false).await } else { Ok(()) }
     }
 
     async fn next_request(&mut self) -> Result<Option<Settling>, StepError> {
@@ -217,6 +217,34 @@ impl Owner {
         let (generation, before) = (self.served.generation, Position(settling.position.0.saturating_sub(1)));
         let found = self.context.views.parked(generation, ParkedFilter::Requested, before, NonZeroU32::MIN);
         Ok(self.context.ask(found).await?.into_iter().next().filter(|parked| is_asked(&parked)))
+    }
+
+    /// Ends operations about parked events that no request stands for any more: somebody asked for what was being settled
+    /// already, or an owner was interrupted before it could tell. Only the newest are looked at.
+    pub async fn end_orphans(&self, was_interrupted: bool) -> Result<(), StepError> {
+        let (context, generation) = (&self.context, self.served.generation);
+        // Before the requests: who asks stores both at once.
+        let operations = context.ask(context.views.operations(None, SETTLE_EVENTS_MAX)).await?;
+        for operation in operations.iter().filter(|operation| operation.status == OperationStatus::Running) {
+            let subject = operation.subject.rsplit_once('/').filter(|_| operation.kind.starts_with("parked-"));
+            let Some((_, position)) = subject.filter(|(name, _)| *name == context.name) else { continue };
+            let Ok(position) = position.parse().map(Position) else { continue };
+            let before = Position(position.0.saturating_sub(1));
+            let found = context.views.parked(generation, ParkedFilter::All, before, NonZeroU32::MIN);
+            let found = context.ask(found).await?.into_iter().next();
+            let error = match found.filter(|parked| parked.event.position == position) {
+                Some(parked) if parked.request.is_some_and(|(_, id)| id == operation.id) => continue,
+                Some(ParkedEvent { event, skipped: None, .. }) => {
+                    Some(format!("event {position} still cannot be applied: {}", event.error))
+                }
+                None if was_interrupted => Some("it was interrupted: ask again for what is still parked".to_owned()),
+                _ => None,
+            };
+            let status = if error.is_some() { OperationStatus::Failed } else { OperationStatus::Succeeded };
+            let update = OperationUpdate { id: operation.id, status, done: 1, total: 1, result: None, error };
+            context.ask(context.views.update_operation(update)).await?;
+        }
+        Ok(())
     }
 
     /// Answers what is still wanted of parked events of rows that are replaced: nobody comes back to them.

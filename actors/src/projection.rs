@@ -199,9 +199,12 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Removes a row; one that is not there is no fault.
+    /// Removes a row; one that is not there is no fault, nor is one that no store could keep.
     pub fn delete(&mut self, collection: &'static str, group: &str, sort: &str) {
-        self.staged.insert(RowKey::new(collection, group, sort), None);
+        let key = RowKey::new(collection, group, sort);
+        if key.problem().is_none() {
+            self.staged.insert(key, None);
+        }
     }
 }
 

@@ -95,6 +95,7 @@ impl Owner {
             context,
         };
         owner.sync(state).await?;
+        owner.end_orphans(true).await?;
         owner.show_gauges().await?;
         Ok(owner)
     }

@@ -7,17 +7,18 @@ use std::{
 };
 
 use event_sourcing_actors::{
-    Position,
+    EventFilter, Position,
     ports::{Control, OperationStatus, ParkedRequest, ViewStore},
+    projection::{ApplyError, ProjectedEvent, Projection, Rows},
     projections::ProjectionStatus,
-    testing::view_faults::FaultViews,
+    testing::view_faults::{FaultViews, ViewFault},
 };
 
 use crate::{
     projected::{
         SUMS, Sums, Writer, assert_exact, caught_up, dump, ended, quick, small_pages, start, state, status, until,
     },
-    support::store,
+    support::{Added, store},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,5 +184,82 @@ async fn rows_that_the_store_refuses_do_not_hold_up_a_rebuild_under_load() {
     let served = state(&*views, SUMS).await.unwrap().checkpoint.position;
     assert!(served.0 < 8_001, "only when nothing else was to do");
     runtime.projections().cancel(operation.id).await.unwrap();
+    runtime.shutdown().await;
+}
+
+/// Removes the row an event names, whatever that is; amounts stand for lengths.
+#[derive(Debug)]
+struct Remover;
+
+impl Projection for Remover {
+    fn name(&self) -> &str {
+        SUMS
+    }
+    fn version(&self) -> u64 {
+        1
+    }
+    fn interest(&self) -> EventFilter {
+        EventFilter::default()
+    }
+    fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+        let Added { amount } = event.read()?;
+        rows.delete("purses", "", &"x".repeat(usize::try_from(amount).unwrap()));
+        rows.delete("purses", "", "\0");
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_a_row_that_no_store_could_keep_is_no_fault() {
+    let store = store();
+    Writer::new(&store).add(&[("a", 2_000)]).await;
+    let runtime = start(&store, store.clone(), Remover, quick()).await;
+    caught_up(&*store, &store).await;
+    assert_eq!(state(&*store, SUMS).await.unwrap().parked, 0);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_on_what_is_being_settled_is_answered() {
+    let (store, sums) = (store(), Sums { is_nervous: true, ..Sums::default() });
+    let mut writer = Writer::new(&store);
+    for amount in [13, 1, 99] {
+        writer.add(&[("a", amount)]).await;
+    }
+    let mut limits = quick();
+    limits.projection.apply_pause = Duration::from_millis(150);
+    let runtime = start(&store, store.clone(), sums.clone(), limits).await;
+    caught_up(&*store, &store).await;
+    sums.is_superstitious.store(false, Ordering::SeqCst);
+    let ask = |position| runtime.projections().settle(SUMS, Position(position), ParkedRequest::Retry, "me");
+    let first = ask(1).await.unwrap();
+    // The third takes its time.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (second, third) = (ask(2).await.unwrap(), ask(3).await.unwrap());
+    assert_eq!(ended(&runtime, &first).await.status, OperationStatus::Failed);
+    assert_eq!(ended(&runtime, &second).await.status, OperationStatus::Succeeded);
+    assert_eq!(ended(&runtime, &third).await.status, OperationStatus::Failed);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_owner_was_interrupted_is_answered() {
+    let (store, sums) = (store(), Sums::default());
+    let views = FaultViews::new(store.clone());
+    let mut writer = Writer::new(&store);
+    writer.add(&[("a", 13)]).await;
+    for _ in 0..1_100 {
+        writer.add(&[("a", 1)]).await;
+    }
+    let runtime = start(&store, views.clone(), sums.clone(), quick()).await;
+    caught_up(&*views, &store).await;
+    sums.is_superstitious.store(false, Ordering::SeqCst);
+    views.plan([ViewFault::LostAnswer]);
+    let operation = runtime.projections().settle(SUMS, Position(1), ParkedRequest::Retry, "me").await.unwrap();
+    assert_eq!(ended(&runtime, &operation).await.status, OperationStatus::Failed);
+    let left = runtime.projections().parked(SUMS, Position::ZERO, NonZeroU32::MIN).await.unwrap();
+    let again = runtime.projections().settle(SUMS, left[0].event.position, ParkedRequest::Retry, "me").await.unwrap();
+    assert_eq!(ended(&runtime, &again).await.status, OperationStatus::Succeeded);
+    assert_exact(&*views, &store, &sums).await;
     runtime.shutdown().await;
 }
