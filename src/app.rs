@@ -41,6 +41,7 @@ pub struct AppBuilder {
     catalog: Result<Catalog, CatalogError>,
     read_side: ReadSide,
     follows: bool,
+    upgrades: bool,
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
@@ -151,6 +152,12 @@ impl AppBuilder {
         self
     }
 
+    /// Whether this process begins a rebuild by itself where another version wrote a read model's rows; yes unless set.
+    #[must_use]
+    pub fn upgrade(self, upgrades: bool) -> Self {
+        Self { upgrades, ..self }
+    }
+
     /// Whether this process keeps read models up to date, if the settings do not say no; yes unless set. Else it only
     /// reads those that other processes keep.
     #[must_use]
@@ -243,6 +250,7 @@ impl AppBuilder {
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
             .follow(self.follows && settings.projections.follow)
+            .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         builder = read_side.into_builder(builder, &settings);
         if let Some(authorizer) = self.authorizer {
@@ -290,6 +298,7 @@ impl App {
             catalog,
             read_side: ReadSide { has_built_in: true, ..ReadSide::default() },
             follows: true,
+            upgrades: true,
             middleware: Vec::new(),
             authorizer: None,
             opening: Opening::default(),

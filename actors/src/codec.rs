@@ -114,10 +114,10 @@ fn plain(message: &str) -> String {
     }
     let is_integer = matches!(wanted, "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64");
     if let Some(found) = fault.strip_prefix("invalid value: ") {
-        let wanted = if wanted == "i64" {
-            format!("a whole number from {} to {}", i64::MIN, i64::MAX)
-        } else {
-            wanted.to_owned()
+        let wanted = match wanted {
+            "i64" => format!("a whole number from {} to {}", i64::MIN, i64::MAX),
+            "u64" => format!("a whole number from 0 to {}", u64::MAX),
+            other => other.to_owned(),
         };
         return format!("must be {wanted}, not {}", named(found));
     }

@@ -1,6 +1,6 @@
 //! How fresh read models are known to be, and the rule by which a cached answer may be served.
 //!
-//! The truth comes from the view store. One task per runtime ([`Follower`]) asks it again and again what has changed
+//! The truth comes from the view store. One task per runtime (`Follower`) asks it again and again what has changed
 //! since the revision it knows; an owner in this process tells its own commits first.
 //!
 //! # Why a served answer is right

@@ -45,6 +45,8 @@ pub(crate) struct ProjectionActorState {
     owner: Option<Box<Owner>>,
     log: watch::Receiver<Position>,
     pause: Duration,
+    /// Why it stands by, as far as the log was told.
+    standing_by: Option<&'static str>,
     waker: Option<AbortOnDropHandle<()>>,
 }
 
@@ -70,7 +72,7 @@ impl Actor for ProjectionActor {
         let log = context.publisher.subscribe();
         let id = rename(&context);
         myself.send_message(ProjectionMessage::Step)?;
-        Ok(ProjectionActorState { context, id, owner: None, log, pause: PAUSE, waker: None })
+        Ok(ProjectionActorState { context, id, owner: None, log, pause: PAUSE, standing_by: None, waker: None })
     }
 
     async fn handle(
@@ -135,13 +137,26 @@ impl ProjectionActorState {
         }
         let known = context.board.state().unwrap_or(known);
         if context.standing(&known) == Standing::Outdated {
+            if self.standing_by.replace("outdated") != Some("outdated") {
+                let (projection, stored, own) = (&context.name, known.version, context.version);
+                tracing::warn!(
+                    projection,
+                    stored,
+                    own,
+                    "another version of the projection is kept; this process stands by"
+                );
+            }
             return Ok(Some(self.standby_pause()));
         }
         let claim = LeaseClaim { projection: context.name.clone(), owner: self.id, lease: context.limits.lease };
         let Some(state) = context.ask(context.views.acquire(claim)).await? else {
             context.metrics.clear_row_gauges();
+            if self.standing_by.replace("leased") != Some("leased") {
+                tracing::info!(projection = context.name, "another owner has the projection; this process stands by");
+            }
             return Ok(Some(self.standby_pause()));
         };
+        self.standing_by = None;
         tracing::info!(projection = context.name, epoch = state.epoch, "this process owns the projection");
         context.board.put(state.clone());
         self.owner = Some(Box::new(Owner::open(context, self.id, state).await?));

@@ -388,7 +388,9 @@ BEGIN
         UPDATE operations o SET status = 'cancelled', updated_at = instant
             WHERE o.partition = 0 AND o.id = operation AND o.status = 'running';
     ELSIF wish = 'rollback' THEN
-        IF p.previous_generation IS NULL THEN
+        IF p.shadow_generation IS NOT NULL THEN
+            RETURN (true, 'rebuilding'::text, p.shadow_operation);
+        ELSIF p.previous_generation IS NULL THEN
             RETURN (true, 'no previous'::text, NULL::uuid);
         END IF;
         UPDATE projections l SET generation = p.previous_generation, version = p.previous_version,

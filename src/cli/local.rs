@@ -40,7 +40,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// Opens the store: makes no file, changes no schema. With `follows` read models are kept in this process too,
-    /// unless one beside it keeps them already.
+    /// unless one beside it keeps them already, or they are of another version: a word that looks must not rebuild them.
     pub(crate) async fn open(context: &Context, follows: bool) -> Result<Self, Failure> {
         let database = &context.settings.event_store.database_url;
         if *database == Database::Memory {
@@ -48,7 +48,7 @@ impl Local {
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let app = builder.create(false).migrate(false).follow(follows).start().await?;
+        let app = builder.create(false).migrate(false).follow(follows).upgrade(false).start().await?;
         let local = Self { app, timeout: context.timeout };
         if follows {
             local.await_owners().await;

@@ -58,7 +58,10 @@ impl Problem {
             }
             QueryError::Invalid { errors } => Self::invalid(error::VALIDATION_FAILED, errors),
             // The position tells a caller who has just written whether the row may still come.
-            QueryError::NotFound { position, .. } => Self::new(error::NOT_FOUND, detail).with("position", position.0),
+            QueryError::NotFound { position, head_position, stale, .. } => Self::new(error::NOT_FOUND, detail)
+                .with("position", position.0)
+                .with("head_position", head_position.0)
+                .with("stale", stale),
             QueryError::Behind { projection, position, wanted } => Self::new(error::PROJECTION_BEHIND, detail)
                 .with("projection", projection)
                 .with("position", position.0)
@@ -89,7 +92,11 @@ mod tests {
             (QueryError::UnknownQueryType { query_type: text(), nearest: nearest() }, 422, "unknown-query-type"),
             (QueryError::UnknownProjection { projection: text(), nearest: nearest() }, 404, "unknown-projection"),
             (QueryError::Invalid { errors: Vec::new() }, 422, "validation-failed"),
-            (QueryError::NotFound { detail: text(), position: Position(1) }, 404, "not-found"),
+            (
+                QueryError::NotFound { detail: text(), position: Position(1), head_position: Position(2), stale: true },
+                404,
+                "not-found",
+            ),
             (
                 QueryError::Behind { projection: text(), position: Position(1), wanted: Position(2) },
                 503,

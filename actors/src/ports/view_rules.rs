@@ -175,6 +175,9 @@ impl ProjectionState {
                 state.epoch += 1;
             }
             Control::Rollback => {
+                if under_way.is_some() {
+                    return Err(Objection { operation: under_way, reason: Objection::REBUILDING });
+                }
                 let none = Objection { operation: None, reason: Objection::NO_PREVIOUS };
                 let previous = self.previous.ok_or(none)?;
                 state.previous =

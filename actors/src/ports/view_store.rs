@@ -228,7 +228,8 @@ pub enum Control {
         /// The rebuild.
         operation: Uuid,
     },
-    /// Serve the previous rows again, frozen; what was served becomes the previous. The epoch rises.
+    /// Serve the previous rows again, frozen; what was served becomes the previous. The epoch rises. Refused while a
+    /// rebuild is under way.
     Rollback,
     /// Retry or skip a parked event of the served rows, and record the operation (kind `parked-retry` or `parked-skip`,
     /// subject `projection/position`). Refused while an earlier wish about it is open.

@@ -37,6 +37,8 @@ pub(crate) struct ProjectionContext {
     pub limits: ProjectionLimits,
     /// How often the log is looked at when nothing wakes the actor.
     pub poll: Duration,
+    /// Whether this process begins a rebuild by itself where another version wrote the rows.
+    pub upgrades: bool,
     pub events: Arc<dyn EventStore>,
     pub views: Arc<dyn ViewStore>,
     pub catalog: Arc<Catalog>,
@@ -147,7 +149,13 @@ impl ProjectionContext {
         let is_ahead = (state.version > self.version && !state.is_frozen) || shadow > Some(self.version);
         match is_ahead {
             true => Standing::Outdated,
-            false if !state.is_frozen && (shadow.is_some() || !is_same) => Standing::Newer,
+            false if !state.is_frozen && (shadow.is_some() || !is_same) => {
+                if self.upgrades {
+                    Standing::Newer
+                } else {
+                    Standing::Outdated
+                }
+            }
             false => Standing::Welcome,
         }
     }
@@ -236,7 +244,7 @@ impl Board {
         self.put(state.clone());
         let shadow = state.shadow.map(|shadow| shadow.version);
         let differs = shadow.unwrap_or(state.version) != context.version;
-        let owes = !context.projection.is_version_ordered() && differs && !state.is_frozen;
+        let owes = context.upgrades && !context.projection.is_version_ordered() && differs && !state.is_frozen;
         self.owes_rebuild.store(owes, Ordering::Release);
         self.is_declared.store(true, Ordering::Release);
     }

@@ -1,6 +1,9 @@
 //! Folding a page of events into one generation's rows: loads what is missing in few calls, parks what fails.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -10,7 +13,7 @@ use crate::{
     envelope::RecordedEvent,
     id::AggregateId,
     parked::HeldKeys,
-    ports::{Checkpoint, Generation, Move, NewParked},
+    ports::{Checkpoint, Generation, Move, NewParked, ParkedFilter, Shadow},
     projection::{Applied, RowMemory, split_changes},
     version::{Position, Sequence},
     view::RowKey,
@@ -35,6 +38,8 @@ pub(crate) struct Track {
     pub checkpoint: Checkpoint,
     pub memory: RowMemory,
     pub held: HeldKeys,
+    /// Events that an operator left out of the rows served before: if they fail here too, they are left out again.
+    pub skipped: HashSet<Position>,
 }
 
 /// What a page came to; remembered in the track, to be forgotten if it is not stored.
@@ -42,6 +47,8 @@ pub(crate) struct Track {
 pub(crate) struct Folded {
     pub changes: Changes,
     pub parked: Vec<NewParked>,
+    /// Those of them that are left out.
+    pub skipped: Vec<Position>,
     /// Events applied.
     pub applied: u64,
 }
@@ -57,7 +64,7 @@ impl Folded {
     /// As a step of the generation.
     pub fn into_move(self, from: Position, to: Checkpoint) -> Move {
         let (puts, deletes) = split_changes(self.changes);
-        Move { from, to, puts, deletes, parked: self.parked, ..Move::default() }
+        Move { from, to, puts, deletes, parked: self.parked, skipped: self.skipped, ..Move::default() }
     }
 }
 
@@ -69,7 +76,24 @@ impl Track {
         checkpoint: Checkpoint,
     ) -> Result<Self, StepError> {
         let held = HeldKeys::load(context, generation, checkpoint.position).await?;
-        Ok(Self { generation, checkpoint, memory: RowMemory::default(), held })
+        Ok(Self { generation, checkpoint, memory: RowMemory::default(), held, skipped: HashSet::new() })
+    }
+
+    /// The same for a rebuild's rows: what operators skipped in the rows of `served` stays skipped.
+    pub async fn open_shadow(
+        context: &ProjectionContext,
+        shadow: &Shadow,
+        served: Generation,
+    ) -> Result<Self, StepError> {
+        let mut track = Self::open(context, shadow.generation, shadow.checkpoint).await?;
+        let (page, mut after) = (NonZeroU32::MIN.saturating_add(999), Position::ZERO);
+        loop {
+            let parked = context.ask(context.views.parked(served, ParkedFilter::All, after, page)).await?;
+            let Some(last) = parked.last() else { return Ok(track) };
+            after = last.event.position;
+            let skipped = parked.iter().filter(|parked| parked.skipped.is_some());
+            track.skipped.extend(skipped.map(|parked| parked.event.position));
+        }
     }
 
     /// Folds a page; one that takes a good part of a lease is given up ([`StepError::Slow`]), since with two owners that
@@ -103,6 +127,10 @@ impl Track {
                     self.memory.take_over(&changes);
                     folded.changes.extend(changes);
                     folded.applied += 1;
+                }
+                Err(NotApplied { error, attempts }) if self.skipped.contains(&event.position) => {
+                    folded.parked.push(parked(event, &key, error, attempts));
+                    folded.skipped.push(event.position);
                 }
                 Err(NotApplied { error, attempts }) => {
                     let (projection, position) = (&context.name, event.position);

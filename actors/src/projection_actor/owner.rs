@@ -192,7 +192,7 @@ impl Owner {
             None => (self.shadow, self.tally, self.is_off_log) = (None, None, false),
             Some(shadow) if self.shadow.as_ref().is_some_and(|track| is_same(track, shadow)) => {}
             Some(shadow) => {
-                self.shadow = Some(Track::open(&context, shadow.generation, shadow.checkpoint).await?);
+                self.shadow = Some(Track::open_shadow(&context, shadow, state.generation).await?);
                 (self.tally, self.is_checked) = (None, false);
             }
         }
@@ -208,7 +208,7 @@ impl Owner {
         (self.prefetched, self.tally) = (None, None);
         self.served = Track::open(&self.context, self.state.generation, self.state.checkpoint).await?;
         self.shadow = match self.state.shadow {
-            Some(shadow) => Some(Track::open(&self.context, shadow.generation, shadow.checkpoint).await?),
+            Some(shadow) => Some(Track::open_shadow(&self.context, &shadow, self.state.generation).await?),
             None => None,
         };
         Ok(())

@@ -33,6 +33,8 @@ pub(crate) struct ProjectionsSetup {
     pub own_limits: BTreeMap<String, ProjectionLimits>,
     /// This process only reads what others move.
     pub is_reader: bool,
+    /// This process leaves rows of another version alone.
+    pub is_guest: bool,
     /// In memory, if there is none.
     pub views: Option<Arc<dyn ViewStore>>,
 }
@@ -113,6 +115,7 @@ impl ProjectionsSetup {
             interest: projection.interest(),
             limits: self.own_limits.get(projection.name()).unwrap_or(&limits.projection).clone(),
             poll: limits.feed_poll,
+            upgrades: !self.is_guest,
             events: events.clone(),
             views: views.clone(),
             catalog: write_side.recovery.catalog.clone(),

@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::Projections;
 use crate::{
+    envelope::EventFilter,
     ports::{ProjectionState, StoreError},
     projection_actor::ProjectionContext,
     version::Position,
@@ -18,7 +19,12 @@ pub(super) async fn lag_seconds(
     if checkpoint >= head {
         return Ok(0.0);
     }
-    let next = context.ask(context.events.read_all(checkpoint, &context.interest, NonZeroU32::MIN)).await?;
+    let mut next = context.ask(context.events.read_all(checkpoint, &context.interest, NonZeroU32::MIN)).await?;
+    if next.events.is_empty() && next.examined < head {
+        // Nothing that matters within a window of the store: how old the first one after is tells enough.
+        let everything = EventFilter::default();
+        next = context.ask(context.events.read_all(next.examined, &everything, NonZeroU32::MIN)).await?;
+    }
     let age = next.events.first().map(|event| context.clock.now() - event.recorded_at);
     Ok(age.and_then(|age| age.to_std().ok()).map_or(0.0, |age| age.as_secs_f64()))
 }

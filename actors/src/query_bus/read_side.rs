@@ -230,7 +230,8 @@ fn finish(plan: &Planned, demand: Demand, fetched: &Fetched, cached: bool) -> Qu
         return Err(QueryError::Behind { projection, position, wanted: demand.wanted });
     }
     let Some(data) = fetched.data.clone() else {
-        return Err(QueryError::NotFound { detail: plan.plan.missing.clone(), position });
+        let (detail, head_position) = (plan.plan.missing.clone(), demand.head.max(position));
+        return Err(QueryError::NotFound { detail, position, head_position, stale });
     };
     Ok(QueryAnswer {
         query_type: plan.query.name,

@@ -106,6 +106,10 @@ pub enum QueryError {
         detail: String,
         /// What the answer rests on.
         position: Position,
+        /// The head of the log as this process knew it when the query came.
+        head_position: Position,
+        /// Whether `position` is below the one asked for, so that the row may still come.
+        stale: bool,
     },
     /// The projection had not reached the position asked for in time.
     #[error("projection {projection:?} stands at position {position}, not yet at {wanted}")]

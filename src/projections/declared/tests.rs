@@ -203,10 +203,10 @@ fn every_edit_is_another_version_and_what_means_the_same_is_the_same() {
     different.sort_unstable();
     different.dedup();
     assert_eq!(different.len(), all.len());
-    assert!(all.iter().all(|version| (1..=i64::MAX as u64).contains(version)));
+    assert!(all.iter().all(|version| (1..=(1_u64 << 53) - 1).contains(version)));
     assert_eq!(of(json!({"append": "/n"})), of(json!({"append": "/n", "elements_max": 100, "optional": false})));
     // Stored beside the rows: it must not change by itself, or every declared read model is built anew.
-    assert_eq!(of(json!("count")), 7_352_845_476_800_043_358);
+    assert_eq!(of(json!("count")), 7180513160937542);
     let declared = read(json!({"view": {"on": {"Told": {"key": "/k", "remove": true}}}})).unwrap();
     assert!(!declared[0].is_version_ordered());
     assert_eq!(declared[0].interest().event_types, [EventType::new("Told").unwrap()]);

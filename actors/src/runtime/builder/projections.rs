@@ -34,6 +34,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether this process begins a rebuild by itself where another version wrote a projection's rows (the default), or
+    /// leaves such a projection to others: for a process that only wants to look.
+    #[must_use]
+    pub fn upgrade(mut self, upgrades: bool) -> Self {
+        self.projections.is_guest = !upgrades;
+        self
+    }
+
     /// Sets the bounds of one projection; the others have [`Limits::projection`](crate::Limits::projection).
     #[must_use]
     pub fn projection_limits(mut self, name: impl Into<String>, limits: ProjectionLimits) -> Self {

@@ -173,6 +173,9 @@ async fn rollback_and_back(store: Tested) {
     assert_eq!((back.generation, back.version, back.previous), (new.generation, 2, new.previous));
     assert!(back.is_frozen && back.revision > state.revision);
     assert_eq!(one(&store, "a").await, Some(data("new")));
+    owner.rebuild(2).await;
+    let under_way = owner.state.shadow.unwrap().operation;
+    assert_eq!(owner.refused(Control::Rollback).await, Some(under_way), "a rebuild comes first");
 }
 
 async fn rollback_loses_the_step_under_way(store: Tested) {
