@@ -13,7 +13,8 @@
 //!    what a read at R gives, so it rests on max(p, P). If r > R it is younger than what is known at c, and rests on p
 //!    alone: between R and r there may have been a rollback, after which positions are lower. Either way the data was
 //!    right at some instant not before c, so it is at most 250 ms late; and *that* position is compared with the token
-//!    or the head, so an unrelated write costs no hit. How old, reordered or revived an entry is plays no part.
+//!    or the head, so an unrelated write costs no hit. How old, reordered or revived an entry is plays no part. One whose
+//!    r nobody here has heard of is refused: a restored backup may have undone it.
 //! 3. *A lost announcement.* An owner in this process raises fences to the next revision before it commits. If the commit
 //!    is lost, entries of the present revision are refused until the next one: misses. If it gets a higher revision than
 //!    announced, its fence is late until the follower hears, inside the 250 ms; the token is compared with what the

@@ -51,7 +51,9 @@ impl Known {
     pub fn judge(&self, tag: Tag, made_of: Progress) -> Standing {
         let Some(Confirmed { progress: confirmed, .. }) = self.confirmed else { return Standing::Unconfirmed };
         let fence = self.fences.get(&tag).map_or(self.floor, |fence| fence.revision.max(self.floor));
-        if made_of.revision < fence {
+        // One that nobody here has heard of may be of a history that a restored backup has undone.
+        let highest = confirmed.revision.max(self.progress.borrow().revision);
+        if made_of.revision < fence || made_of.revision > highest {
             return Standing::Refused;
         }
         // A younger answer says nothing of what happened between: a rollback leads to lower positions.
@@ -196,6 +198,7 @@ mod tests {
     fn an_answer_younger_than_what_is_confirmed_rests_on_its_own_position() {
         // Revision 11 is a rollback to position 50, which is not confirmed yet.
         let mut known = known();
+        known.note(made_of(11, 50));
         assert_eq!(known.judge(Tag(1), made_of(11, 50)), Standing::Good(Position(50)));
         known.confirm(&said(11, 50, Some(vec![(11, Touched::Everything)])), Instant::now());
         assert_eq!(known.judge(Tag(1), made_of(10, 100)), Standing::Refused);
@@ -208,7 +211,17 @@ mod tests {
         known.raise(&tags(1..2), Revision(11), Instant::now());
         assert_eq!(known.judge(Tag(1), made_of(10, 100)), Standing::Refused);
         assert_eq!(known.judge(Tag(2), made_of(10, 100)), Standing::Good(Position(100)));
+        known.note(made_of(11, 101));
         assert_eq!(known.judge(Tag(1), made_of(11, 101)), Standing::Good(Position(101)));
+    }
+
+    #[test]
+    fn answers_of_a_history_that_a_backup_has_undone_are_not_served() {
+        // Restored at revision 10: an answer of revision 14 is left in the cache.
+        let mut known = known();
+        assert_eq!(known.judge(Tag(1), made_of(14, 140)), Standing::Refused);
+        known.note(made_of(11, 101));
+        assert_eq!(known.judge(Tag(1), made_of(14, 140)), Standing::Refused);
     }
 
     #[test]
@@ -228,6 +241,7 @@ mod tests {
         assert_eq!(*known.progress.borrow(), made_of(8, 80));
         known.confirm(&said(14, 150, Some(vec![(9, tags(1..2)), (14, tags(1..2))])), Instant::now());
         assert_eq!(known.judge(Tag(5), made_of(14, 140)), Standing::Refused);
+        known.note(made_of(15, 151));
         assert_eq!(known.judge(Tag(5), made_of(15, 151)), Standing::Good(Position(151)));
     }
 
