@@ -202,7 +202,9 @@ fn standing(status: ProjectionStatus) -> Option<Health> {
         ProjectionStatus::Paused => "an operator has paused it",
         ProjectionStatus::RolledBack => "it serves earlier rows, which do not follow the log, until it is rebuilt",
         ProjectionStatus::Stopped => "it has stopped by itself; its last error says why",
-        ProjectionStatus::Outdated => "another version of it is kept; give all processes the same one, then start this one again",
+        ProjectionStatus::Outdated => {
+            "another version of it is kept; give all processes the same one, then start this one again"
+        }
         ProjectionStatus::Unowned => "no process keeps it at the moment",
     };
     Some(Health::warn(detail))

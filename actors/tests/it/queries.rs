@@ -46,7 +46,7 @@ async fn a_row_is_answered_byte_for_byte_with_its_position() {
     assert!(!answer.stale && !answer.cached && answer.head_position >= answer.position);
     let missing = desk.runtime.queries().ask(get("b")).await.unwrap_err();
     assert!(
-        matches!(missing, QueryError::NotFound { ref detail, position: Position(7) } if detail.contains("purse \"b\""))
+        matches!(missing, QueryError::NotFound { ref detail, position: Position(7), stale: false, .. } if detail.contains("purse \"b\""))
     );
 }
 
