@@ -64,7 +64,7 @@ pub(crate) enum Parked {
     List(ParkedList),
     /// Apply one again, and what waits behind it
     Retry(Settle),
-    /// Leave one out for good, and apply what waits behind it
+    /// Leave one out, and apply what waits behind it; a rebuild tries it once more
     Skip(Settle),
 }
 

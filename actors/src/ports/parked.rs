@@ -58,6 +58,6 @@ pub enum ParkedFilter<'a> {
 pub enum ParkedRequest {
     /// Apply it, and what waits behind it, again.
     Retry,
-    /// Leave it out for good, and apply what waits behind it.
+    /// Leave it out, and apply what waits behind it. A rebuild tries it again, and leaves it out again if it still fails.
     Skip,
 }

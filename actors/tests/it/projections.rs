@@ -235,6 +235,29 @@ async fn a_version_without_order_that_starts_later_has_its_way() {
     first.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_another_version_leaves_everything_as_it_is() {
+    for is_ordered in [true, false] {
+        let store = store();
+        let sums = |version| Sums { version, is_ordered, ..Sums::default() };
+        let host = start(&store, store.clone(), sums(1), quick()).await;
+        let mut writer = Writer::new(&store);
+        writer.fill(3, 50).await;
+        caught_up(&*store, &store).await;
+        let before = state(&*store, SUMS).await.unwrap();
+        let guest = builder(&store).views(store.clone()).projection(sums(2)).limits(quick()).upgrade(false);
+        let guest = guest.start().await.unwrap();
+        until("the guest stands by", || async { status(&guest).await == ProjectionStatus::Outdated }).await;
+        writer.fill(3, 5).await;
+        caught_up(&*store, &store).await;
+        let after = state(&*store, SUMS).await.unwrap();
+        assert_eq!((after.epoch, after.version, after.shadow), (before.epoch, 1, None));
+        assert_eq!(host.projections().operations(None, std::num::NonZeroU32::MIN).await.unwrap(), []);
+        guest.shutdown().await;
+        host.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn names_are_checked_at_start() {
     let start = |projections: Vec<Sums>, limits: Option<&'static str>| async move {
