@@ -91,7 +91,7 @@ async fn fill(bench: &Bench, events: u64) {
     let mut written = 0;
     while written < events {
         let units = (0..1_000).map(|n| {
-            let event = if written + n < ACCOUNTS { Streams::created } else { Streams::deposit };
+            let event = if written + n < ACCOUNTS { Streams::created } else { Streams::plain_deposit };
             streams.unit(event)
         });
         store.append(AppendBatch { units: units.collect() }).await.unwrap();
@@ -257,16 +257,16 @@ async fn rebuild(bench: &Bench) {
     println!("{} p99 of queries during the rebuild: {:.2} x (bound: 2)", bench.name, during.p99_ms / quiet.p99_ms);
 }
 
-async fn create(app: &App, count: u64) {
+async fn create(app: &App, prefix: &str, count: u64) {
     for n in 0..count {
         let create = CreateAccount { account_id: None, owner: "bench".to_owned(), initial_balance: 0 };
-        app.execute::<Account>(format!("live-{n}"), create).await.unwrap();
+        app.execute::<Account>(format!("{prefix}-{n}"), create).await.unwrap();
     }
 }
 
 /// Full write load, and how far the projection is behind meanwhile and after.
 async fn live(bench: &Bench) {
-    create(&bench.app, 1_000).await;
+    create(&bench.app, "live", 1_000).await;
     let stop = Arc::new(AtomicBool::new(false));
     let lag = tokio::spawn({
         let (app, stop) = (bench.app.clone(), stop.clone());
@@ -304,7 +304,7 @@ async fn live(bench: &Bench) {
 
 /// From a command's answer to the query that shows it, at a steady rate.
 async fn visible(bench: &Bench) {
-    create(&bench.app, 1_000).await;
+    create(&bench.app, "seen", 1_000).await;
     let mut histogram = Histogram::<u64>::new(3).unwrap();
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
@@ -315,9 +315,9 @@ async fn visible(bench: &Bench) {
         turn += 1;
         running.spawn(async move {
             let deposit = DepositMoney { amount: 1, ..Default::default() };
-            let accepted = app.execute::<Account>(format!("live-{n}"), deposit).await.unwrap();
+            let accepted = app.execute::<Account>(format!("seen-{n}"), deposit).await.unwrap();
             let committed = Instant::now();
-            let mut query = QueryRequest::new("GetAccountBalance", &format!(r#"{{"account_id":"live-{n}"}}"#)).unwrap();
+            let mut query = QueryRequest::new("GetAccountBalance", &format!(r#"{{"account_id":"seen-{n}"}}"#)).unwrap();
             query.min_position = Some(accepted.position);
             query.wait = Some(Duration::from_secs(5));
             app.runtime().queries().ask(query).await.unwrap();

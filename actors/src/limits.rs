@@ -94,7 +94,7 @@ impl Default for ProjectionLimits {
     fn default() -> Self {
         Self {
             batch_events_max: 1_000,
-            rebuild_batch_events_max: 2_000,
+            rebuild_batch_events_max: 1_000,
             apply_attempts: 3,
             apply_pause: Duration::from_millis(5),
             rows_remembered_max: 50_000,

@@ -109,7 +109,7 @@ impl ProjectionActorState {
         self.pause = PAUSE;
         match pace {
             Pace::Now => Ok(None),
-            Pace::Rest => Ok(Some(self.context.poll.min(self.context.limits.lease / 3))),
+            Pace::Rest => Ok(Some(owner.rest(self.context.poll.min(self.context.limits.lease / 3)))),
             Pace::Leave => {
                 self.leave().await;
                 self.id = rename(&self.context);

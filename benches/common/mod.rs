@@ -171,6 +171,11 @@ impl Streams {
         self.event("MoneyDeposited", r#"{"amount":1,"transfer_id":"01980000-0000-7000-8000-000000000000"}"#)
     }
 
+    /// One deposit that belongs to no transfer, on the next stream.
+    pub fn plain_deposit(&mut self) -> (StreamHead, NewEvent) {
+        self.event("MoneyDeposited", r#"{"amount":1}"#)
+    }
+
     /// The first event of an account.
     pub fn created(&mut self) -> (StreamHead, NewEvent) {
         self.event("AccountCreated", r#"{"account_id":"bench","owner":"bench","initial_balance":0}"#)

@@ -46,6 +46,23 @@ type Prefetched = AbortOnDropHandle<Result<LogPage, StoreError>>;
 /// The tally under way.
 pub(crate) type Tallying = AbortOnDropHandle<Result<Option<(Tally, Tally)>, StoreError>>;
 
+/// After a step in which nothing concerned the projection; other processes see its checkpoint so much later.
+const QUIET_EMPTY: Duration = Duration::from_millis(25);
+/// After a step of few events.
+const QUIET_SMALL: Duration = Duration::from_millis(4);
+/// A step of fewer events is small.
+const SMALL_EVENTS: usize = 100;
+
+/// How long no step is made after one of so many events: each costs the database a commit, which under load is better
+/// spent on more events.
+fn quiet_after(events: usize) -> Duration {
+    match events {
+        0 => QUIET_EMPTY,
+        few if few < SMALL_EVENTS => QUIET_SMALL,
+        _ => Duration::ZERO,
+    }
+}
+
 /// A projection while this process holds its lease.
 #[derive(Debug)]
 pub(crate) struct Owner {
@@ -68,6 +85,8 @@ pub(crate) struct Owner {
     /// The served rows rest on another log; a rebuild is under way.
     is_off_log: bool,
     prefetched: Option<(Position, Prefetched)>,
+    /// Small steps leave room for the writers of the log: the next one comes not before.
+    quiet_until: Instant,
     renewed_at: Instant,
     prune_at: Instant,
 }
@@ -89,6 +108,7 @@ impl Owner {
             is_checked: false,
             is_off_log: false,
             prefetched: None,
+            quiet_until: now,
             renewed_at: now,
             prune_at: now + context.limits.prune_pause,
             state: state.clone(),
@@ -241,8 +261,8 @@ impl Owner {
     async fn live(&mut self) -> Result<bool, StepError> {
         let context = self.context.clone();
         let from = self.served.checkpoint.position;
-        if context.publisher.head() <= from {
-            // Nobody has heard of more, and the watcher looks now and then.
+        if context.publisher.head() <= from || Instant::now() < self.quiet_until {
+            // Nobody has heard of more, and the watcher looks now and then; or it is too soon.
             return Ok(false);
         }
         let page = self.page(from).await?;
@@ -268,10 +288,18 @@ impl Owner {
             other => {
                 other?;
                 context.metrics.applied_events.inc_by(applied);
+                self.quiet_until = Instant::now() + quiet_after(page.events.len());
                 self.halvings = self.halvings.saturating_sub(1);
             }
         }
         Ok(true)
+    }
+
+    /// How long to rest, at most `longest`.
+    pub fn rest(&self, longest: Duration) -> Duration {
+        let quiet = self.quiet_until.saturating_duration_since(Instant::now());
+        // While it is quiet news do not shorten the rest by themselves: it ends in time.
+        if quiet.is_zero() { longest } else { longest.min(quiet) }
     }
 
     /// The store refused a page: smaller ones tell the guilty event, which is then parked.
