@@ -66,18 +66,18 @@ impl QueryParts {
         sources: Sources,
         wake: Option<watch::Receiver<u64>>,
         stop: CancellationToken,
-    ) -> (QueryBus, Option<JoinHandle<()>>) {
-        let follower = sources.views.clone().map(|views| Follower {
+    ) -> (QueryBus, JoinHandle<()>) {
+        let follower = Follower {
             freshness: sources.freshness.clone(),
-            views,
+            views: sources.views.clone(),
             projections: self.catalog.projections().into_iter().map(str::to_owned).collect(),
             wake,
             fence_age: self.limits.cache_ttl * 2,
             stop,
-        });
+        };
         let read_side = ReadSide::new(self.catalog, self.limits, self.cache, sources);
         let bus = QueryBus::new(Arc::new(read_side), self.authorizer, self.middleware);
-        (bus, follower.map(|follower| tokio::spawn(follower.run())))
+        (bus, tokio::spawn(follower.run()))
     }
 }
 

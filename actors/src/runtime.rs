@@ -53,7 +53,7 @@ struct Tasks {
     /// Keeps the known head of the log up to date.
     watcher: AbortOnDropHandle<()>,
     /// Follows what changes in the view store.
-    follower: Option<JoinHandle<()>>,
+    follower: JoinHandle<()>,
 }
 
 /// What the runtime knows of its own health.
@@ -256,7 +256,7 @@ impl Runtime {
                 // Let go of, not cut: its transaction ends as the store decides.
                 tracing::error!("the journal did not end in time; what it holds has an unknown outcome");
             }
-            for mut task in [tasks.snapshots, tasks.sweeper].into_iter().chain(tasks.follower) {
+            for mut task in [tasks.snapshots, tasks.sweeper, tasks.follower] {
                 if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
                     task.abort();
                 }

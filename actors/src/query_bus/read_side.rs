@@ -24,7 +24,7 @@ use crate::{
 /// The parts of a runtime that queries need.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    pub views: Option<Arc<dyn ViewStore>>,
+    pub views: Arc<dyn ViewStore>,
     pub events: Arc<dyn EventStore>,
     pub publisher: Publisher,
     pub freshness: Freshness,
@@ -33,7 +33,7 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub fn new(
-        views: Option<Arc<dyn ViewStore>>,
+        views: Arc<dyn ViewStore>,
         events: Arc<dyn EventStore>,
         publisher: Publisher,
         freshness: Freshness,
@@ -86,10 +86,7 @@ impl ReadSide {
             Some(plan) => plan,
             None => Arc::new(Planned::of(&request, &self.catalog)?),
         };
-        let Some(views) = &self.sources.views else {
-            let reason = "no view store is configured".to_owned();
-            return Err(StoreError::Unavailable { reason }.into());
-        };
+        let views = &self.sources.views;
         self.sources.freshness.query_came();
         let demand = self.demand(&request, &plan).await;
         let key = plan.cache_key(views.incarnation());

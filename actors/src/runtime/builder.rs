@@ -207,7 +207,7 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
-        let sources = Sources::new(Some(views), store.clone(), publisher.clone(), freshness, &self.metrics);
+        let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             queries,
