@@ -135,7 +135,6 @@ impl ProjectionsSetup {
         if contexts.is_empty() {
             return Ok(life);
         }
-        life.tasks.spawn(life.handle.clone().watch(limits.projection_watch));
         let (restarts_max, rest) = (limits.restarts_max, limits.parked);
         if !self.is_reader {
             let arguments = ProjectionSupervisorArguments { projections: contexts, restarts_max, rest };
@@ -144,6 +143,8 @@ impl ProjectionsSetup {
                 supervisor.map_err(|error| ProjectionsStartError::Supervisor { reason: error.to_string() })?;
             life.supervisor = Some(supervisor);
         }
+        // Last, so that a start that fails leaves no task behind.
+        life.tasks.spawn(life.handle.clone().watch(limits.projection_watch));
         Ok(life)
     }
 }

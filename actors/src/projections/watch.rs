@@ -60,7 +60,11 @@ impl Projections {
         let head = first.publisher.head();
         for (context, shown) in self.contexts.iter().zip(shown) {
             if let Some(state) = states.iter().find(|state| state.name == context.name) {
-                show(context, state, head.max(state.checkpoint.position), shown).await?;
+                let head = head.max(state.checkpoint.position);
+                // The others are shown all the same.
+                if let Err(error) = show(context, state, head, shown).await {
+                    tracing::debug!(%error, projection = context.name, "a projection could not be shown");
+                }
             }
         }
         Ok(())
