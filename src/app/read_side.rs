@@ -72,7 +72,8 @@ impl Resolved {
         for projection in &self.projections {
             let name = projection.name();
             let batch = u32::try_from(settings.projections.batch_events_max_of(name)).unwrap_or(u32::MAX);
-            builder = builder.projection_limits(name, ProjectionLimits { batch_events_max: batch, ..common.clone() });
+            let own = ProjectionLimits { batch_events_max: batch, rebuild_batch_events_max: batch, ..common.clone() };
+            builder = builder.projection_limits(name, own);
         }
         builder.projections(self.projections).query_catalog(self.queries).query_limits(settings.query_limits())
     }
