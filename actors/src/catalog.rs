@@ -20,6 +20,7 @@ use crate::{
     envelope::RecordedEvent,
     error::CommandError,
     id::{AggregateId, AggregateType, IdError},
+    saga::{SAGA_TYPE, SagaDefinitions, SagaModel},
     upcast::{UpcastError, Upcasters},
 };
 use model::{Generic, Typed};
@@ -69,17 +70,27 @@ impl Catalog {
     pub fn register<A: Aggregate>(&mut self) -> Result<(), CatalogError> {
         let aggregate_type =
             AggregateType::new(A::TYPE).map_err(|error| CatalogError::Name { name: A::TYPE, error })?;
-        let model: Arc<dyn Model> = Arc::new(
-            Typed::<A>::new(aggregate_type.clone()).map_err(|error| CatalogError::Name { name: A::TYPE, error })?,
-        );
+        let model: Arc<dyn Model> =
+            Arc::new(Typed::<A>::new(aggregate_type).map_err(|error| CatalogError::Name { name: A::TYPE, error })?);
+        self.add(model)
+    }
+
+    /// Adds the streams of sagas.
+    pub(crate) fn register_sagas(&mut self, definitions: Arc<SagaDefinitions>) -> Result<(), CatalogError> {
+        let model = SagaModel::new(definitions).map_err(|error| CatalogError::Name { name: SAGA_TYPE, error })?;
+        self.add(Arc::new(model))
+    }
+
+    fn add(&mut self, model: Arc<dyn Model>) -> Result<(), CatalogError> {
+        let aggregate_type = model.aggregate_type().clone();
         let twice = |kind, name: &str, first: &dyn Model| CatalogError::Twice {
             kind,
             name: name.to_owned(),
             first: first.aggregate_type().to_string(),
-            second: A::TYPE.to_owned(),
+            second: aggregate_type.to_string(),
         };
         if let Some(first) = self.models.get(&aggregate_type) {
-            return Err(twice("aggregate type", A::TYPE, &**first));
+            return Err(twice("aggregate type", aggregate_type.as_str(), &**first));
         }
         for name in model.commands() {
             if let Some(first) = self.commands.insert(name, model.clone()) {

@@ -134,6 +134,14 @@ text_id! {
     EventType
 }
 
+impl AggregateId {
+    /// A UUID as an identifier.
+    #[must_use]
+    pub fn from_uuid(id: Uuid) -> Self {
+        Self(Arc::from(id.hyphenated().to_string()))
+    }
+}
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -60,6 +60,9 @@ pub mod query;
 pub mod query_bus;
 mod rebuild;
 
+// Process side.
+pub mod saga;
+
 // Life cycle.
 pub mod observe;
 pub mod runtime;

@@ -18,11 +18,12 @@ use crate::{
     id::{AggregateId, AggregateType, EventId},
     recovery::Recovered,
     registry::WriteSide,
+    saga::SAGA_TYPE,
     version::{Position, Sequence},
 };
 
 /// Streams of these types are written by the runtime only.
-const RESERVED_TYPES: [&str; 1] = ["saga"];
+const RESERVED_TYPES: [&str; 1] = [SAGA_TYPE];
 
 /// One stream's state at a head that need not be durable yet.
 #[derive(Debug)]
