@@ -66,6 +66,8 @@ pub(crate) struct AggregateArguments {
     pub aggregate_id: AggregateId,
     /// The incarnation before, whose end must be awaited.
     pub previous: Option<ActorRef<AggregateMessage>>,
+    /// Nothing is to be loaded: the stream is new, or so it is thought.
+    pub is_new_stream: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,11 @@ impl Actor for AggregateActor {
             held: VecDeque::new(),
             progress: Arc::default(),
         };
-        state.load(&myself, arguments.previous, Vec::new());
+        if arguments.is_new_stream && arguments.previous.is_none() {
+            state.phase = Phase::Ready;
+        } else {
+            state.load(&myself, arguments.previous, Vec::new());
+        }
         Ok(state)
     }
 

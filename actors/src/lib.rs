@@ -61,7 +61,9 @@ pub mod query_bus;
 mod rebuild;
 
 // Process side.
+mod failpoint;
 pub mod saga;
+pub mod sagas;
 
 // Life cycle.
 pub mod observe;

@@ -59,6 +59,38 @@ pub struct Limits {
     pub projection_watch: Duration,
     /// Bounds of each projection that has none of its own.
     pub projection: ProjectionLimits,
+    /// Bounds of the sagas.
+    pub sagas: SagaLimits,
+}
+
+/// Bounds of the sagas a process works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SagaLimits {
+    /// Instances worked on at once; the others wait in the index.
+    pub in_flight_max: usize,
+    /// Faults of one instance in a row, of its code or of a target's, before it is set aside.
+    pub attempts_max: u32,
+    /// Longest pause between two tries while a target does not answer.
+    pub retry_pause_max: Duration,
+    /// How often the clock is looked at for due timers, and the index for what nobody told of.
+    pub look: Duration,
+    /// Rows of the index read at once.
+    pub page_rows: u32,
+    /// How long shutdown waits for the steps under way.
+    pub drain: Duration,
+}
+
+impl Default for SagaLimits {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 512,
+            attempts_max: 8,
+            retry_pause_max: Duration::from_secs(5),
+            look: Duration::from_millis(250),
+            page_rows: 500,
+            drain: Duration::from_secs(5),
+        }
+    }
 }
 
 /// Bounds of one projection.
@@ -139,6 +171,7 @@ impl Default for Limits {
             drain: Duration::from_secs(20),
             projection_watch: Duration::from_millis(500),
             projection: ProjectionLimits::default(),
+            sagas: SagaLimits::default(),
         }
     }
 }

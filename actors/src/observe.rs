@@ -1,6 +1,7 @@
 //! Metrics of one runtime, in a registry of its own, and a store that measures another.
 
 mod projections;
+mod sagas;
 
 use std::{
     num::NonZeroU32,
@@ -17,6 +18,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use projections::ProjectionFamilies;
 pub(crate) use projections::ProjectionMetrics;
+pub(crate) use sagas::SagaMetrics;
 
 use crate::{
     envelope::{EventFilter, RecordedEvent},
@@ -48,6 +50,7 @@ pub struct Metrics {
     pub(crate) log_position: IntGauge,
     projections: ProjectionFamilies,
     pub(crate) queries: QueryMetrics,
+    pub(crate) sagas: SagaMetrics,
 }
 
 /// What is measured of queries.
@@ -145,6 +148,7 @@ impl Default for Metrics {
                 powers("Events in one commit of the journal.", "es_journal_batch_events")
             ),
             queries: QueryMetrics::new(r),
+            sagas: SagaMetrics::new(r),
             log_position: metric!(
                 r,
                 IntGauge,

@@ -4,6 +4,7 @@
 //! commits; between two of them the actor can be stopped. Whatever goes wrong, the answer is the same: forget
 //! everything, acquire again, go on from what is stored. Undo is forgetting: what is not stored was never seen.
 
+mod audience;
 mod context;
 mod fold;
 mod gauges;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub(crate) use audience::Audience;
 pub(crate) use context::Board;
 pub(crate) use context::{ProjectionContext, Standing, StepError};
 pub(crate) use fold::{Changes, Track};
@@ -70,6 +72,7 @@ impl Actor for ProjectionActor {
         context: Arc<ProjectionContext>,
     ) -> Result<ProjectionActorState, ActorProcessingErr> {
         let log = context.publisher.subscribe();
+        context.audience(|audience| audience.closed());
         let id = rename(&context);
         myself.send_message(ProjectionMessage::Step)?;
         Ok(ProjectionActorState { context, id, owner: None, log, pause: PAUSE, standing_by: None, waker: None })
@@ -151,6 +154,7 @@ impl ProjectionActorState {
         let claim = LeaseClaim { projection: context.name.clone(), owner: self.id, lease: context.limits.lease };
         let Some(state) = context.ask(context.views.acquire(claim)).await? else {
             context.metrics.clear_row_gauges();
+            context.audience(|audience| audience.closed());
             if self.standing_by.replace("leased") != Some("leased") {
                 tracing::info!(projection = context.name, "another owner has the projection; this process stands by");
             }
@@ -159,7 +163,8 @@ impl ProjectionActorState {
         self.standing_by = None;
         tracing::info!(projection = context.name, epoch = state.epoch, "this process owns the projection");
         context.board.put(state.clone());
-        self.owner = Some(Box::new(Owner::open(context, self.id, state).await?));
+        self.owner = Some(Box::new(Owner::open(context.clone(), self.id, state).await?));
+        context.audience(|audience| audience.opened());
         Ok(None)
     }
 
@@ -188,6 +193,7 @@ impl ProjectionActorState {
             }
         }
         if self.owner.take().is_some() {
+            context.audience(|audience| audience.closed());
             self.id = rename(&context);
         }
         let pause = self.pause;
@@ -222,6 +228,7 @@ impl ProjectionActorState {
     /// Gives the lease back, as far as the store can be reached.
     async fn leave(&mut self) {
         self.owner = None;
+        self.context.audience(|audience| audience.closed());
         self.context.metrics.clear_row_gauges();
         let _ = self.context.ask(self.context.views.release(&self.context.name, self.id)).await;
         let _ = self.give_back().await;

@@ -217,6 +217,13 @@ impl Registry {
         }
     }
 
+    /// Tells one aggregate to end: nothing more is expected of it for now.
+    pub fn let_go(&self, id: &AggregateId) {
+        if let Some(live) = self.live.get(id) {
+            let _ = live.actor.send_message(AggregateMessage::Idle);
+        }
+    }
+
     /// Every live actor.
     pub fn actors(&self) -> Vec<ActorRef<AggregateMessage>> {
         self.live.iter().map(|live| live.actor.clone()).collect()
@@ -254,11 +261,11 @@ impl WriteSide {
 
     /// The live actor of an aggregate; spawned if there is none.
     pub fn actor(self: &Arc<Self>, id: &AggregateId) -> Result<ActorRef<AggregateMessage>, CommandError> {
-        self.resolve(id).map(|live| live.actor)
+        self.resolve(id, false).map(|live| live.actor)
     }
 
     /// No await under the map's guard: spawning is instant, loading happens in the actor.
-    fn resolve(self: &Arc<Self>, id: &AggregateId) -> Result<Live, CommandError> {
+    fn resolve(self: &Arc<Self>, id: &AggregateId, is_new_stream: bool) -> Result<Live, CommandError> {
         if let Some(live) = self.registry.live.get(id)
             && live.actor.get_status() < ActorStatus::Draining
         {
@@ -270,11 +277,11 @@ impl WriteSide {
                 if entry.get().actor.get_status() < ActorStatus::Draining {
                     return Ok(entry.get().clone());
                 }
-                let live = self.spawn(id, Some(entry.get().actor.clone()))?;
+                let live = self.spawn(id, Some(entry.get().actor.clone()), false)?;
                 entry.insert(live.clone());
                 Ok(live)
             }
-            Entry::Vacant(entry) => Ok(entry.insert(self.spawn(id, None)?).clone()),
+            Entry::Vacant(entry) => Ok(entry.insert(self.spawn(id, None, is_new_stream)?).clone()),
         }
     }
 
@@ -282,13 +289,15 @@ impl WriteSide {
         self: &Arc<Self>,
         id: &AggregateId,
         previous: Option<ActorRef<AggregateMessage>>,
+        is_new_stream: bool,
     ) -> Result<Live, CommandError> {
         let supervisor = self.supervisor.get().ok_or(CommandError::Draining)?.clone();
         if supervisor.get_status() >= ActorStatus::Stopping {
             // Nobody would own the actor any more.
             return Err(CommandError::Draining);
         }
-        let arguments = AggregateArguments { write_side: self.clone(), aggregate_id: id.clone(), previous };
+        let arguments =
+            AggregateArguments { write_side: self.clone(), aggregate_id: id.clone(), previous, is_new_stream };
         // The start cannot fail: it only sets the memory up, so nothing is lost by not watching the handle.
         let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, AggregateActor, arguments, supervisor)
             .map_err(|error| CommandError::Internal { reason: format!("the actor could not start: {error}") })?;
@@ -334,7 +343,7 @@ impl WriteSide {
     ) -> Result<(Stage, oneshot::Receiver<CommandResult>), CommandError> {
         let id = request.aggregate_id.clone();
         let deadline = request.deadline;
-        let live = self.resolve(&id)?;
+        let live = self.resolve(&id, request.is_new_stream)?;
         let permit = live
             .permits
             .clone()
@@ -349,7 +358,7 @@ impl WriteSide {
                 Err(MessagingErr::SendErr(_)) if Instant::now() < deadline => {
                     // Certainly not delivered: that actor is ending. Its successor waits for it; so do we, a little.
                     let _ = live.actor.wait(Some(Duration::from_millis(5))).await;
-                    live = self.resolve(&id)?;
+                    live = self.resolve(&id, false)?;
                 }
                 Err(_) => return Err(CommandError::DeadlineExceeded),
             }

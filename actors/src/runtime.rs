@@ -26,6 +26,7 @@ use crate::{
     projections::{Projections, life::ProjectionsLife},
     query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
+    sagas::{Sagas, life::SagasLife},
     work::Work,
 };
 
@@ -37,6 +38,7 @@ pub struct Runtime {
     feed: Feed,
     history: History,
     projections: ProjectionsLife,
+    sagas: SagasLife,
     write_side: Arc<WriteSide>,
     supervisor: ActorCell,
     stop: CancellationToken,
@@ -100,6 +102,12 @@ impl Runtime {
     #[must_use]
     pub fn projections(&self) -> &Projections {
         &self.projections.handle
+    }
+
+    /// The long-running transactions.
+    #[must_use]
+    pub fn sagas(&self) -> &Sagas {
+        &self.sagas.handle
     }
 
     /// Where read models lie.
@@ -209,6 +217,7 @@ impl Runtime {
             is_accepting: !permits.is_closed(),
             is_alive: journal_runs
                 && self.projections.is_alive()
+                && self.sagas.is_alive()
                 && self.supervisor.get_status() < ractor::ActorStatus::Draining,
             live_aggregates: self.write_side.registry.len(),
             commands_in_flight: self
@@ -224,6 +233,8 @@ impl Runtime {
     /// the journal and the snapshot writer. Returns whether everything in flight was answered in time.
     pub async fn shutdown(&self) -> bool {
         let limits = &self.write_side.limits;
+        // First, so that no step is begun that nobody would finish.
+        self.sagas.shutdown().await;
         self.bus.permits.close();
         let give_up = Instant::now() + limits.drain;
         let is_idle = || self.bus.permits.available_permits() >= limits.commands_in_flight_max;

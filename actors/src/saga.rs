@@ -27,10 +27,7 @@ pub use event::{
     SagaStateRead, SagaTimerCancelled, SagaTimerFired, SagaTimerSet, Trigger,
 };
 pub(crate) use ids::{derived_command_id, started_by_key};
-pub(crate) use instance::{
-    DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot,
-    StartOrder, saga_type,
-};
+pub(crate) use instance::{DEFINITION_UNKNOWN, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
 pub use record::{
     PendingCommand, PendingRead, ReadRecord, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerRecord, TimerStatus,
 };

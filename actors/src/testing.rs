@@ -7,3 +7,5 @@ pub mod given_events;
 pub mod store_contract;
 pub mod view_contract;
 pub mod view_faults;
+
+pub use crate::failpoint::NAMES as FAILPOINTS;

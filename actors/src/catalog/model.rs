@@ -12,6 +12,7 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventType, IdError},
+    saga::SagaRecord,
     upcast::Upcasters,
 };
 
@@ -34,6 +35,10 @@ pub(crate) trait Instance: Debug + Send + Sync {
     fn fold(&mut self, event: &RecordedEvent, upcasters: &Upcasters) -> Result<(), CodecError>;
     /// The state as JSON.
     fn state(&self) -> Result<Vec<u8>, serde_json::Error>;
+    /// What is known of a saga, if this is one.
+    fn saga(&self) -> Option<Arc<SagaRecord>> {
+        None
+    }
     /// A copy, for decisions that must not stay.
     fn duplicate(&self) -> Box<dyn Instance>;
 }

@@ -43,6 +43,9 @@ pub struct CommandRequest {
     pub dry_run: bool,
     /// The place among the commands in flight; admission sets it.
     pub(crate) permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    /// The stream's id was made for this command, so its actor begins without looking for a history. Should there be one
+    /// after all, the append finds out, and it is loaded.
+    pub(crate) is_new_stream: bool,
 }
 
 impl CommandRequest {
@@ -61,6 +64,7 @@ impl CommandRequest {
             deadline: Instant::now() + time,
             dry_run: false,
             permit: None,
+            is_new_stream: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+use super::Audience;
 use crate::{
     catalog::Catalog,
     digest::LeafHash,
@@ -53,6 +54,8 @@ pub(crate) struct ProjectionContext {
     /// Wakes the actor: an operator acted, or something it waits for is done.
     pub nudge: Notify,
     pub board: Board,
+    /// Who hears what its owner does.
+    pub audience: Option<Arc<dyn Audience>>,
 }
 
 /// Why a step was not made.
@@ -90,6 +93,13 @@ pub(crate) enum Standing {
 }
 
 impl ProjectionContext {
+    /// Tells the audience, if there is one.
+    pub fn audience(&self, tell: impl FnOnce(&dyn Audience)) {
+        if let Some(audience) = &self.audience {
+            tell(&**audience);
+        }
+    }
+
     /// Asks a store, but not for ever.
     pub async fn ask<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
         let bound = self.limits.store_call;

@@ -7,6 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{
+    audience::told,
     context::{ProjectionContext, Standing, StepError},
     fold::Track,
 };
@@ -348,6 +349,7 @@ impl Owner {
         let keys = step.served.iter().flat_map(|step| step.puts.iter().map(|row| &row.key).chain(&step.deletes));
         let touched = if is_swap { Touched::Everything } else { Touched::rows(keys) };
         let gauges = self.changed_gauges(step.served.as_ref());
+        let told = context.audience.as_deref().map(|audience| told(audience, step.served.as_ref()));
         let (served_to, shadow_to) = (step.served.as_ref().map(|s| s.to), step.shadow.as_ref().map(|s| s.to));
         if !touched.is_nothing() {
             context.freshness.announce(&context.name, &touched, Revision(self.state.revision.0 + 1));
@@ -387,6 +389,10 @@ impl Owner {
             }
         }
         self.set_gauges(gauges);
+        context.audience(|audience| match is_swap {
+            true => audience.opened(),
+            false => audience.moved(&told.unwrap_or_default()),
+        });
         if is_swap { self.show_gauges().await } else { Ok(()) }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     memory::MemoryStore,
     ports::{EventStore, ViewStore},
     projection::Projection,
-    projection_actor::{Board, ProjectionContext},
+    projection_actor::{Audience, Board, ProjectionContext},
     projection_supervisor::{ProjectionSupervisor, ProjectionSupervisorArguments, ProjectionSupervisorMessage},
     pubsub::Publisher,
     registry::WriteSide,
@@ -31,6 +31,8 @@ const NAME_BYTES_MAX: usize = 255;
 pub(crate) struct ProjectionsSetup {
     pub projections: Vec<Arc<dyn Projection>>,
     pub own_limits: BTreeMap<String, ProjectionLimits>,
+    /// Who hears what the owner of one does, by name.
+    pub audiences: BTreeMap<String, Arc<dyn Audience>>,
     /// This process only reads what others move.
     pub is_reader: bool,
     /// This process leaves rows of another version alone.
@@ -127,6 +129,7 @@ impl ProjectionsSetup {
             tasks: tasks.clone(),
             nudge: Notify::new(),
             board: Board::default(),
+            audience: self.audiences.get(projection.name()).cloned(),
             projection: projection.clone(),
         };
         let contexts: Vec<_> = self.projections.iter().map(|projection| Arc::new(context(projection))).collect();

@@ -2,6 +2,7 @@
 
 mod projections;
 mod queries;
+mod sagas;
 
 use std::{
     fmt,
@@ -38,6 +39,7 @@ use crate::{
     query_bus::{QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
+    sagas::life::SagasSetup,
     supervisor::Supervisor,
 };
 
@@ -55,6 +57,7 @@ pub struct RuntimeBuilder {
     wakeups: Option<Arc<dyn Wakeups>>,
     projections: ProjectionsSetup,
     queries: QueryParts,
+    sagas: SagasSetup,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -80,6 +83,7 @@ impl RuntimeBuilder {
             wakeups: None,
             projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
+            sagas: SagasSetup { definitions: Arc::default(), is_onlooker: false },
         }
     }
 
@@ -158,8 +162,10 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(self) -> Result<Runtime, StartError> {
+    pub async fn start(mut self) -> Result<Runtime, StartError> {
+        self.catalog.register_sagas(self.sagas.definitions.clone())?;
         self.catalog.check()?;
+        let saga_news = self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
         prepare_series(&self.metrics, &self.catalog);
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
@@ -207,6 +213,7 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
+        let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone(), saga_news);
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
@@ -223,6 +230,7 @@ impl RuntimeBuilder {
             })),
             bus,
             projections,
+            sagas,
             write_side,
             supervisor: supervisor.get_cell(),
             stop,

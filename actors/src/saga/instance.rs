@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    AnySaga, Delivery, Initiator, Reason, SAGA_TYPE, SagaCancelRequested, SagaDefinitionAdopted, SagaDefinitions,
-    SagaError, SagaEvent, SagaEventReceived, SagaFailed, SagaInput, SagaMigrated, SagaRecord, SagaRetried, SagaStarted,
+    Delivery, Initiator, Reason, SAGA_TYPE, SagaCancelRequested, SagaDefinitionAdopted, SagaDefinitions, SagaError,
+    SagaEvent, SagaEventReceived, SagaFailed, SagaInput, SagaMigrated, SagaRecord, SagaRetried, SagaStarted,
     SagaStateRead, SagaStatus, SagaTimerFired, TimerStatus, Trigger, definitions::Resolved, draft::Draft,
 };
 use crate::{
@@ -216,6 +216,10 @@ impl Instance for SagaInstance {
 
     fn state(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&self.record)
+    }
+
+    fn saga(&self) -> Option<Arc<SagaRecord>> {
+        self.record.clone()
     }
 
     fn duplicate(&self) -> Box<dyn Instance> {

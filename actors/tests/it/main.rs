@@ -13,6 +13,7 @@ mod projections_rebuild;
 mod queries;
 mod review;
 mod review_read_side;
+mod sagas;
 mod support;
 mod views;
 mod write_side;
