@@ -83,7 +83,7 @@ impl RuntimeBuilder {
             wakeups: None,
             projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
-            sagas: SagasSetup { definitions: Arc::default(), is_onlooker: false },
+            sagas: SagasSetup::default(),
         }
     }
 
@@ -158,15 +158,21 @@ impl RuntimeBuilder {
         Self { wakeups: Some(wakeups), ..self }
     }
 
+    /// Puts together what was registered.
+    fn prepare(&mut self) -> Result<(), CatalogError> {
+        self.catalog.register_sagas(self.sagas.definitions.clone())?;
+        self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
+        self.catalog.check()?;
+        prepare_series(&self.metrics, &self.catalog);
+        Ok(())
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Runtime, StartError> {
-        self.catalog.register_sagas(self.sagas.definitions.clone())?;
-        self.catalog.check()?;
-        let saga_news = self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
-        prepare_series(&self.metrics, &self.catalog);
+        self.prepare()?;
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
@@ -175,16 +181,16 @@ impl RuntimeBuilder {
             Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
-        let page = NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN);
+        let recovery = Recovery {
+            store: store.clone(),
+            snapshots: self.snapshots.clone(),
+            catalog: Arc::new(self.catalog),
+            metrics: self.metrics.clone(),
+            page: NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN),
+        };
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
-            recovery: Recovery {
-                store: store.clone(),
-                snapshots: self.snapshots.clone(),
-                catalog: Arc::new(self.catalog),
-                metrics: self.metrics.clone(),
-                page,
-            },
+            recovery,
             recoveries: Semaphore::new(self.limits.recoveries_max),
             journal,
             clock: self.clock,
@@ -213,7 +219,7 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
-        let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone(), saga_news);
+        let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone());
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
