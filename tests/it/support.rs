@@ -15,6 +15,8 @@ pub mod redis;
 pub mod replicas;
 #[cfg(unix)]
 pub mod server;
+#[cfg(feature = "http")]
+pub mod transfers;
 pub mod view_replicas;
 
 use std::{future::Future, time::Duration};

@@ -346,8 +346,13 @@ impl Owner {
     pub async fn commit(&mut self, step: Step) -> Result<(), StepError> {
         let context = self.context.clone();
         let is_swap = matches!(step.transition, Some(Transition::Swap { .. }));
-        let keys = step.served.iter().flat_map(|step| step.puts.iter().map(|row| &row.key).chain(&step.deletes));
-        let touched = if is_swap { Touched::Everything } else { Touched::rows(keys) };
+        let mut keys = step.served.iter().flat_map(|step| step.puts.iter().map(|row| &row.key).chain(&step.deletes));
+        // Rows with an audience in the process are no query's, so no cached answer has to be told from another.
+        let is_internal = context.audience.is_some();
+        let touched = match is_swap || (is_internal && keys.next().is_some()) {
+            true => Touched::Everything,
+            false => Touched::rows(keys),
+        };
         let gauges = self.changed_gauges(step.served.as_ref());
         let told = context.audience.as_deref().map(|audience| told(audience, step.served.as_ref()));
         let (served_to, shadow_to) = (step.served.as_ref().map(|s| s.to), step.shadow.as_ref().map(|s| s.to));
