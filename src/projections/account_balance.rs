@@ -107,7 +107,9 @@ fn move_money(event: &ProjectedEvent<'_>, rows: &mut Rows<'_>, movement: Movemen
     let account: AccountRow = expected(account?, event)?;
     let (kind, balance, status) = match movement.direction {
         // A refund that reached a closed account opened it again.
-        Direction::In => (TransactionKind::Deposited, account.balance.checked_add(movement.amount), AccountStatus::Open),
+        Direction::In => {
+            (TransactionKind::Deposited, account.balance.checked_add(movement.amount), AccountStatus::Open)
+        }
         Direction::Out => (TransactionKind::Withdrawn, account.balance.checked_sub(movement.amount), account.status),
     };
     let account = AccountRow {

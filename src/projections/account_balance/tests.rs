@@ -108,7 +108,10 @@ fn a_refund_to_a_closed_account_opens_it_again() {
     model.happens::<Account>("a", AccountClosed {}).unwrap();
     model.happens::<Account>("a", in_(100, "t")).unwrap();
     let account = model.row(ACCOUNTS, "", "a").unwrap();
-    assert_eq!((&account["status"], &account["balance"], &account["version"]), (&json!("open"), &json!(100), &json!(4)));
+    assert_eq!(
+        (&account["status"], &account["balance"], &account["version"]),
+        (&json!("open"), &json!(100), &json!(4))
+    );
     assert_eq!(model.column(TRANSACTIONS, "a", "kind"), json!(["opened", "withdrawn", "closed", "deposited"]));
     assert_eq!(model.row(TRANSFER_TRACKING, "", "t").unwrap()["status"], json!("returned"));
 }
