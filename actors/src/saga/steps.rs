@@ -15,7 +15,7 @@
 //!     })
 //!     .step(|transfer, saga| {
 //!         let data = json!({ "amount": transfer.amount, "transfer_id": saga.saga_id });
-//!         Ok(Step::command("deposit", Call::new(&transfer.to, "DepositMoney", data)?))
+//!         Ok(Step::command("deposit", Call::new(&transfer.to, "DepositMoney", data)?).pivot())
 //!     })
 //!     .timeout(std::time::Duration::from_secs(60));
 //! # let _ = saga;
@@ -108,20 +108,21 @@ pub struct Step {
     forward: Forward,
     undo: Option<(Call, Tolerates)>,
     policy: Option<StepPolicy>,
+    is_pivot: bool,
 }
 
 impl Step {
     /// A step that sends a command.
     #[must_use]
     pub fn command(name: impl Into<String>, call: Call) -> Self {
-        Self { name: name.into(), forward: Forward::Call(call), undo: None, policy: None }
+        Self { name: name.into(), forward: Forward::Call(call), undo: None, policy: None, is_pivot: false }
     }
 
     /// A step that reads an aggregate's state, to be found in [`SagaRecord::reads`] under the step's name. It has no
     /// time-out of its own, and is never refused.
     #[must_use]
     pub fn read(name: impl Into<String>, aggregate_id: AggregateId) -> Self {
-        Self { name: name.into(), forward: Forward::Read(aggregate_id), undo: None, policy: None }
+        Self { name: name.into(), forward: Forward::Read(aggregate_id), undo: None, policy: None, is_pivot: false }
     }
 
     /// A step that cannot be done, which is known without asking anybody, say from a state that was read: the saga turns
@@ -129,7 +130,7 @@ impl Step {
     /// code that is.
     #[must_use]
     pub fn refuse(name: impl Into<String>, reason: Reason) -> Self {
-        Self { name: name.into(), forward: Forward::Refuse(reason), undo: None, policy: None }
+        Self { name: name.into(), forward: Forward::Refuse(reason), undo: None, policy: None, is_pivot: false }
     }
 
     /// The command that undoes it. Its target should accept it always.
@@ -142,6 +143,14 @@ impl Step {
     #[must_use]
     pub fn undo_unless(self, call: Call, tolerates: fn(&Reason) -> bool) -> Self {
         Self { undo: Some((call, tolerates)), ..self }
+    }
+
+    /// The last step, with which all is done: there is no way back from it, and needs to be none. If the saga turned
+    /// round while its command had no answer yet, the answer decides: accepted, the saga is completed; refused, it
+    /// undoes the steps before. Without it a last step that has no undo would stay while those before it are undone.
+    #[must_use]
+    pub fn pivot(self) -> Self {
+        Self { is_pivot: true, ..self }
     }
 
     /// How long and how often, instead of the saga's own.
@@ -251,9 +260,9 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
 
     /// The steps up to the first group in which one has not begun.
     fn begun(&self, saga: &SagaRecord) -> Result<Vec<Step>, SagaError> {
-        let (data, mut names, mut steps) = (self.data(saga)?, HashSet::new(), Vec::new());
+        let (data, mut seen, mut steps) = (self.data(saga)?, Seen::default(), Vec::new());
         for group in &self.groups {
-            let group = named_once(group(&data, saga)?, &mut names)?;
+            let group = seen.take(group(&data, saga)?)?;
             let is_last = group.iter().any(|step| saga.step(&step.name).is_none());
             steps.extend(group);
             if is_last {
@@ -265,9 +274,9 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
 
     /// Begins the next step, or ends.
     fn go_on(&self, saga: &SagaRecord) -> Result<Vec<Reaction>, SagaError> {
-        let (data, mut names) = (self.data(saga)?, HashSet::new());
+        let (data, mut seen) = (self.data(saga)?, Seen::default());
         for group in &self.groups {
-            for step in named_once(group(&data, saga)?, &mut names)? {
+            for step in seen.take(group(&data, saga)?)? {
                 match saga.step(&step.name).map(|known| known.status) {
                     Some(StepStatus::Completed) => {}
                     // Its answer, or the timer of its next try, comes.
@@ -309,7 +318,12 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
         if !saga.is_quiet() {
             return Ok(Vec::new());
         }
-        for step in self.begun(saga)?.iter().rev() {
+        let steps = self.begun(saga)?;
+        let is_done = |step: &Step| saga.step(&step.name).is_some_and(|known| known.status == StepStatus::Completed);
+        if steps.last().is_some_and(|last| last.is_pivot && is_done(last)) {
+            return Ok(vec![Reaction::Complete]);
+        }
+        for step in steps.iter().rev() {
             let (Some(known), Some((undo, _))) = (saga.step(&step.name), &step.undo) else { continue };
             match known.status {
                 StepStatus::Failed if is_set(saga, &undo_timer(&step.name)) => return Ok(Vec::new()),
@@ -424,11 +438,26 @@ impl<D: DeserializeOwned + 'static> Saga for StepSaga<D> {
     }
 }
 
-/// A step whose name another has would count as done with it.
-fn named_once(steps: Vec<Step>, names: &mut HashSet<String>) -> Result<Vec<Step>, SagaError> {
-    match steps.iter().find(|step| !names.insert(step.name.clone())) {
-        None => Ok(steps),
-        Some(step) => Err(SagaError::new(format!("two steps are called {:?}", step.name))),
+/// What steps there were so far.
+#[derive(Debug, Default)]
+struct Seen {
+    names: HashSet<String>,
+    is_over: bool,
+}
+
+impl Seen {
+    /// A step whose name another has would count as done with it; after a pivot there is no way back.
+    fn take(&mut self, steps: Vec<Step>) -> Result<Vec<Step>, SagaError> {
+        for step in &steps {
+            if !self.names.insert(step.name.clone()) {
+                return Err(SagaError::new(format!("two steps are called {:?}", step.name)));
+            }
+            if self.is_over {
+                return Err(SagaError::new(format!("step {:?} follows a pivot, which must be the last", step.name)));
+            }
+            self.is_over = step.is_pivot;
+        }
+        Ok(steps)
     }
 }
 

@@ -362,7 +362,7 @@ impl Scenario {
         let after = state_of(&*self.instance);
         match &decided {
             Err(_) => assert_eq!(before, after, "a decline leaves the instance as it was"),
-            Ok(_) => assert_eq!(slot.take().map_or(Value::Null, |record| json(&*record)), after, "what it tells"),
+            Ok(_) => assert_eq!(slot.take().map_or(Value::Null, |record| json(&record)), after, "what it tells"),
         }
         decided
     }

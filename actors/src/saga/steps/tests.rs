@@ -138,6 +138,33 @@ fn a_late_refusal_is_not_tried_again() {
     begun(moving().policy(tries)).timer_fires("take").refused("take", "busy").then_status(SagaStatus::Compensated);
 }
 
+/// What was put on the shelf is not taken back: with it all is done.
+fn delivering() -> StepSaga<Value> {
+    StepSaga::new("Delivering")
+        .step(|_, _| Ok(Step::command("take", call("cellar", "Take")).undo(call("cellar", "Return"))))
+        .step(|_, _| Ok(Step::command("put", call("shelf", "Put")).pivot()))
+        .policy(POLICY)
+}
+
+#[test]
+fn the_answer_to_a_pivot_decides_though_it_comes_after_a_turn() {
+    let turns: [fn(Scenario) -> Scenario; 2] = [Scenario::cancelled, |putting| putting.timer_fires("put")];
+    for turn in turns {
+        let waiting = || turn(begun(delivering()).answered("take")).then_nothing();
+        let waiting = || waiting().then_status(SagaStatus::Compensating);
+        waiting().answered("put").then_nothing().then_status(SagaStatus::Completed);
+        waiting()
+            .refused("put", "full")
+            .then_undo(sent("Return", "cellar"))
+            .answered("take")
+            .then_steps([("take", StepStatus::Compensated), ("put", StepStatus::Refused)]);
+    }
+    begun(delivering()).answered("take").answered("put").then_status(SagaStatus::Completed);
+    begun(delivering()).cancelled().answered("take").then_undo(sent("Return", "cellar"));
+    let after = delivering().step(|_, _| Ok(Step::command("tell", call("cook", "Tell"))));
+    begun(after).answered("take").answered("put").then_error("step \"tell\" follows a pivot");
+}
+
 #[test]
 fn the_time_of_the_whole_ends_it_wherever_it_is() {
     let started = || scenario(moving()).within(Duration::from_secs(5)).start(json!({}));
