@@ -13,6 +13,7 @@ mod event_store;
 mod layers;
 mod lines;
 mod projections;
+mod sagas;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -26,13 +27,12 @@ use event_sourcing_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use cqrs::{
-    Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, Sagas, UnknownLogLevel,
-};
+pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, UnknownLogLevel};
 pub use error::SettingsError;
 pub use event_store::{AggregateType, Auth, AuthMode, EventStore, Integrity};
 pub use layers::{Flags, Source, process_environment};
 pub use projections::{Cache, Consistency, Definition, Projections, ReadModels};
+pub use sagas::{SagaDefinition, SagaDefinitions, Sagas};
 pub use url::{Database, DatabaseError, SecretUrl};
 
 /// What the process exits with when its settings are wrong.
@@ -233,6 +233,7 @@ impl Settings {
         bounds.extend(self.commands.bounds());
         bounds.extend(self.queries.bounds());
         bounds.extend(self.aggregates.bounds());
+        bounds.extend(self.sagas.bounds());
         bounds.extend(self.http.bounds());
         bounds
     }

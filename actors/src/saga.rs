@@ -11,6 +11,8 @@ mod ids;
 mod instance;
 mod record;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Debug, time::Duration};
 

@@ -338,3 +338,6 @@ pub struct SagaDefinitionAdopted {
     /// Which saga.
     pub saga_type: String,
 }
+
+#[cfg(test)]
+mod tests;
