@@ -23,6 +23,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use event_sourcing_actors::{
     Limits,
+    limits::SagaLimits,
     query_bus::{self, QueryLimits},
 };
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,12 @@ impl Settings {
             key_retention: Duration::from_secs(commands.idempotency_retention_h * 3_600),
             drain: Duration::from_millis(self.http.drain_ms),
             feed_poll: Duration::from_millis(self.projections.poll_ms),
+            sagas: SagaLimits {
+                in_flight_max: self.sagas.in_flight_max,
+                attempts_max: self.sagas.attempts_max,
+                retry_pause_max: Duration::from_millis(self.sagas.retry_pause_max_ms),
+                ..SagaLimits::default()
+            },
             ..Limits::default()
         }
     }

@@ -29,7 +29,10 @@ pub use event::{
     SagaStateRead, SagaTimerCancelled, SagaTimerFired, SagaTimerSet, Trigger,
 };
 pub(crate) use ids::{derived_command_id, started_by_key};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use instance::saga_type;
 pub(crate) use instance::{DEFINITION_UNKNOWN, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
+pub use instance::{SAGA_ENDED, SAGA_NOT_FAILED};
 pub use record::{
     PendingCommand, PendingRead, ReadRecord, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerRecord, TimerStatus,
 };

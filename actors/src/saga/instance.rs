@@ -27,11 +27,11 @@ use crate::{
 /// Refusal of instances whose definition this process does not have.
 pub(crate) const DEFINITION_UNKNOWN: &str = "saga-definition-unknown";
 /// Refusal of words to an instance that is over.
-pub(crate) const SAGA_ENDED: &str = "saga-ended";
+pub const SAGA_ENDED: &str = "saga-ended";
 /// Refusal of words to an instance that does not exist.
 pub(crate) const SAGA_NOT_FOUND: &str = "saga-not-found";
 /// Refusal of a retry of an instance that goes on by itself.
-pub(crate) const SAGA_NOT_FAILED: &str = "saga-not-failed";
+pub const SAGA_NOT_FAILED: &str = "saga-not-failed";
 
 /// What an instance is told.
 #[derive(Debug, Clone)]

@@ -86,7 +86,7 @@ async fn prepare(app: &App) {
 async fn work() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let app = App::builder().database_url(&format!("sqlite://{path}")).unwrap();
-    let app = app.saga(greeting()).saga(trying()).start().await.unwrap();
+    let app = app.saga(greeting()).unwrap().saga(trying()).unwrap().start().await.unwrap();
     let sagas = app.runtime().sagas();
     eventually("sagas are worked on", || async { sagas.health().is_working_here }).await;
     prepare(&app).await;
