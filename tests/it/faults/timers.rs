@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use event_sourcing_actors::{
     ports::EventStore,
-    saga::{Call, SagaStatus, Step, StepPolicy, StepSaga},
+    saga::{Call, SagaStatus, Step, StepPolicy, StepSaga, TIMEOUT},
     sagas::{SagaCaller, SagaFilter, StartSaga},
 };
 use event_sourcing_cqrs::{
@@ -70,7 +70,8 @@ async fn overdue_timers_fire_once(url: &str) {
 async fn each_fired_once(store: &dyn EventStore) {
     let mut fired: HashMap<String, u32> = HashMap::new();
     for event in sound_log(store).await {
-        if event.event_type.as_str() == "SagaTimerFired" {
+        let data: Value = serde_json::from_slice(&event.data).unwrap();
+        if event.event_type.as_str() == "SagaTimerFired" && data["timer"] == TIMEOUT {
             *fired.entry(event.aggregate_id.to_string()).or_default() += 1;
         }
     }
