@@ -19,6 +19,7 @@ use event_sourcing_actors::{
     query::{QueryType, QueryTypeTaken},
     query_bus::{QueryRequest, QueryResult},
     runtime::StartError,
+    saga::{Saga, SagaDefinitions, SagaTwice},
 };
 
 use read_side::ReadSide;
@@ -30,6 +31,7 @@ pub use storage::{Migrated, Storage};
 use crate::{
     domain,
     projections::DeclarationError,
+    sagas,
     settings::{Database, Settings, SettingsError},
     store::OpenError,
 };
@@ -40,6 +42,8 @@ pub struct AppBuilder {
     settings: Settings,
     catalog: Result<Catalog, CatalogError>,
     read_side: ReadSide,
+    sagas: Result<SagaDefinitions, SagaTwice>,
+    works_on_sagas: bool,
     follows: bool,
     upgrades: bool,
     middleware: Vec<Arc<dyn Middleware>>,
@@ -93,6 +97,9 @@ pub enum AppError {
     /// Two query types have one name.
     #[error(transparent)]
     QueryType(#[from] QueryTypeTaken),
+    /// Two sagas have one name and version.
+    #[error(transparent)]
+    Saga(#[from] SagaTwice),
     /// The Redis URL is not one.
     #[cfg(feature = "redis")]
     #[error(transparent)]
@@ -131,11 +138,29 @@ impl AppBuilder {
         Ok(self)
     }
 
-    /// Starts from an empty catalog instead of this crate's four domains, without their read models.
+    /// Starts from an empty catalog instead of this crate's four domains, without their read models and sagas.
     #[must_use]
     pub fn without_domains(self) -> Self {
         let read_side = ReadSide { has_built_in: false, ..self.read_side };
-        Self { catalog: Ok(Catalog::default()), read_side, ..self }
+        Self { catalog: Ok(Catalog::default()), read_side, sagas: Ok(SagaDefinitions::default()), ..self }
+    }
+
+    /// Adds a saga of the embedder's.
+    ///
+    /// # Errors
+    /// [`AppError::Saga`] when there is one of this name and version.
+    pub fn saga(mut self, saga: impl Saga) -> Result<Self, AppError> {
+        let mut sagas = self.sagas?;
+        sagas.register(saga)?;
+        self.sagas = Ok(sagas);
+        Ok(self)
+    }
+
+    /// Whether this process works on sagas, if it keeps read models up to date; yes unless set. Else it only starts and
+    /// shows those that other processes work on.
+    #[must_use]
+    pub fn work_on_sagas(self, works: bool) -> Self {
+        Self { works_on_sagas: works, ..self }
     }
 
     /// Keeps a read model of the embedder's.
@@ -236,7 +261,7 @@ impl AppBuilder {
     /// [`AppError`]; its sentence says what to change.
     pub async fn start(self) -> Result<App, AppError> {
         self.check()?;
-        let (catalog, settings) = (self.catalog?, self.settings);
+        let (catalog, sagas, settings) = (self.catalog?, self.sagas?, self.settings);
         let read_side = self.read_side.resolve(&settings, &catalog)?;
         let event_store = settings.event_store.clone();
         let cache = Cache::open(&settings.cache)?;
@@ -245,11 +270,14 @@ impl AppBuilder {
             Some(url) if *url != event_store.database_url => Some(open_views(&settings, url, self.opening).await?),
             _ => None,
         };
+        let follows = self.follows && settings.projections.follow;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .catalog(catalog)
+            .sagas(sagas)
+            .work_on_sagas(self.works_on_sagas && follows)
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
-            .follow(self.follows && settings.projections.follow)
+            .follow(follows)
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         builder = read_side.into_builder(builder, &settings);
@@ -293,10 +321,14 @@ impl App {
     pub fn builder() -> AppBuilder {
         let mut catalog = Catalog::default();
         let catalog = domain::register(&mut catalog).map(|()| catalog);
+        let mut sagas = SagaDefinitions::default();
+        let sagas = sagas::register(&mut sagas).map(|()| sagas);
         AppBuilder {
             settings: Settings::default(),
             catalog,
             read_side: ReadSide { has_built_in: true, ..ReadSide::default() },
+            sagas,
+            works_on_sagas: true,
             follows: true,
             upgrades: true,
             middleware: Vec::new(),
