@@ -13,6 +13,8 @@ pub mod read_models;
 #[cfg(all(unix, feature = "redis"))]
 pub mod redis;
 pub mod replicas;
+#[cfg(feature = "http")]
+pub mod sagas;
 #[cfg(unix)]
 pub mod server;
 #[cfg(feature = "http")]
