@@ -64,13 +64,13 @@ fn caller(key: &str) -> SagaCaller {
 }
 
 async fn prepare(app: &App) {
-    // What an earlier life has made is refused, and that is fine.
+    // What an earlier life has made is refused, and that is fine. Whoever greets must be there before the accounts.
+    let user = RegisterUser { user_id: None, email: "g@example.org".to_owned(), name: "g".to_owned() };
+    let _ = app.execute::<User>("greeter", user).await;
     for account in 0..ACCOUNTS {
         let create = CreateAccount { account_id: None, owner: "o".to_owned(), initial_balance: 50 };
         let _ = app.execute::<Account>(format!("acc-{account}"), create).await;
     }
-    let user = RegisterUser { user_id: None, email: "g@example.org".to_owned(), name: "g".to_owned() };
-    let _ = app.execute::<User>("greeter", user).await;
     let item =
         CreateInventoryItem { product_id: None, name: "p".to_owned(), initial_quantity: 3, low_stock_threshold: 0 };
     let _ = app.execute::<InventoryItem>("product", item).await;
