@@ -18,6 +18,7 @@ mod query;
 #[cfg(feature = "http")]
 mod remote;
 mod replay;
+mod saga;
 mod serve;
 mod status;
 mod table;
@@ -109,6 +110,9 @@ enum Word {
     /// Follow long work
     #[command(subcommand)]
     Operation(operation::Operation),
+    /// Start and look after long-running transactions
+    #[command(subcommand)]
+    Saga(saga::Saga),
     /// Fold an aggregate's events into its state
     Replay(replay::Replay),
     /// Look at the settings
@@ -171,6 +175,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Query(word) => word.run(context).await,
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
+        Word::Saga(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,

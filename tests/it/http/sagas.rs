@@ -274,7 +274,7 @@ async fn instances_are_listed_newest_first_by_status_and_type() {
         page["items"].as_array().unwrap().iter().map(|item| item["saga_id"].clone()).collect()
     };
     let all = list("").await.json();
-    assert_eq!(ids_of(&all), [&[running.clone()], &ids[..]].concat());
+    assert_eq!(ids_of(&all), [std::slice::from_ref(&running), &ids[..]].concat());
     assert_eq!(all["next_cursor"], Value::Null);
     let item = &all["items"][0];
     assert_eq!((&item["saga_type"], &item["status"]), (&json!("PatientSaga"), &json!("running")));
@@ -291,7 +291,7 @@ async fn instances_are_listed_newest_first_by_status_and_type() {
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("{SAGAS}?limit=3&cursor={cursor}");
     }
-    assert_eq!(found, [&[running], &ids[..]].concat());
+    assert_eq!(found, [std::slice::from_ref(&running), &ids[..]].concat());
 
     let wrong = list("?status=done").await;
     assert_problem(&wrong, 422, "validation-failed");
