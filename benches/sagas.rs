@@ -1,10 +1,18 @@
 //! Complete transfers in process, durable, with the index of the sagas kept: 64 and 256 in flight over 1,000 accounts,
 //! against plain commands of the same run and in flight (a transfer needs five commits: its start, two commands, two
-//! answers). `cargo bench --bench sagas`; `BENCH_SECONDS=1`, `BENCH_IN_FLIGHT=64`, `BENCH_BACKEND=postgres` as elsewhere.
+//! answers); and how soon 2,000 timers fire that fell due while nobody was there. `cargo bench --bench sagas`; `BENCH_SECONDS=1`, `BENCH_IN_FLIGHT=64`, `BENCH_BACKEND=postgres` as elsewhere.
 
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark may panic, and reads the clock"
+)]
 
 mod common;
+
+use chrono::Utc;
 
 use std::{
     sync::Arc,
@@ -16,19 +24,22 @@ use event_sourcing_actors::{
     Limits, Runtime, RuntimeBuilder,
     catalog::Catalog,
     limits::SagaLimits,
-    saga::{Call, SagaStatus, Step, StepSaga},
-    sagas::{SagaCaller, StartSaga},
+    ports::{Clock, SystemClock},
+    saga::{Call, SagaStatus, Step, StepPolicy, StepSaga},
+    sagas::{SagaCaller, SagaFilter, StartSaga},
+    testing::clock::ManualClock,
 };
 use event_sourcing_cqrs::domain::{
     self,
     account::{Account, CreateAccount, DepositMoney},
 };
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Commits that a transfer waits for.
 const COMMITS: f64 = 5.0;
 const ACCOUNTS: u64 = 1_000;
+const TIMERS: usize = 2_000;
 
 #[derive(serde::Deserialize)]
 struct Transfer {
@@ -51,7 +62,16 @@ fn transfers() -> StepSaga<Transfer> {
         .timeout(Duration::from_secs(60))
 }
 
-async fn runtime(backend: &Backend) -> Arc<Runtime> {
+/// Waits for what never comes, until its time is over.
+fn waiting() -> StepSaga<Value> {
+    let policy = StepPolicy { attempts: 1_000, pause: Duration::from_secs(86_400), ..StepPolicy::default() };
+    StepSaga::<Value>::new("Waiting")
+        .step(|_, _| Ok(Step::command("withdraw", Call::new("nobody", "WithdrawMoney", json!({ "amount": 1 }))?)))
+        .policy(policy)
+        .timeout(Duration::from_secs(3_600))
+}
+
+async fn runtime(backend: &Backend, clock: Arc<dyn Clock>) -> Arc<Runtime> {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
     let limits = Limits {
@@ -63,8 +83,10 @@ async fn runtime(backend: &Backend) -> Arc<Runtime> {
     let builder = RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone())
         .views(backend.views.clone())
         .catalog(catalog)
+        .clock(clock)
         .limits(limits);
-    let runtime = Arc::new(builder.saga(transfers()).unwrap().start().await.unwrap());
+    let builder = builder.saga(transfers()).unwrap().saga(waiting()).unwrap();
+    let runtime = Arc::new(builder.start().await.unwrap());
     while !runtime.sagas().health().is_working_here {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -112,7 +134,7 @@ async fn sagas(runtime: &Arc<Runtime>, in_flight: usize) -> Measured {
 }
 
 async fn measure(backend: &Backend) {
-    let runtime = runtime(backend).await;
+    let runtime = runtime(backend, Arc::new(SystemClock)).await;
     stream::iter(0..ACCOUNTS)
         .map(|n| {
             let runtime = runtime.clone();
@@ -146,10 +168,45 @@ async fn measure(backend: &Backend) {
     runtime.shutdown().await;
 }
 
+/// Timers that fall due between two lives of a process: how soon the second has fired them all.
+async fn overdue(backend: &Backend) {
+    let clock = Arc::new(ManualClock::at(Utc::now()));
+    let first = runtime(backend, clock.clone()).await;
+    stream::iter(0..TIMERS)
+        .map(|_| async {
+            let caller = SagaCaller::system();
+            let start = StartSaga { saga_type: "Waiting".into(), data: json!({}), timeout: None, caller };
+            first.sagas().start(start).await.unwrap();
+        })
+        .buffer_unordered(256)
+        .for_each(|()| async {})
+        .await;
+    // Each has been refused once, and waits for its next try, which is later than the end of its time.
+    let head = first.feed().head().await.unwrap();
+    while first.projections().show("sagas").await.unwrap().checkpoint < head || first.health().live_aggregates > 1_001 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    first.shutdown().await;
+    clock.advance(chrono::Duration::hours(2));
+    let returned = Instant::now();
+    let second = runtime(backend, clock).await;
+    let filter = SagaFilter { saga_type: Some("Waiting".into()), status: Some(SagaStatus::Running) };
+    while !second.sagas().list(&filter, None, 1.try_into().unwrap()).await.unwrap().items.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!(
+        "{:58} {:10.2} s after the return, seen in the index (demanded: 2)",
+        format!("{} {TIMERS} overdue timers fired", backend.name),
+        returned.elapsed().as_secs_f64()
+    );
+    second.shutdown().await;
+}
+
 #[tokio::main]
 async fn main() {
     println!("sagas: complete transfers/s; baseline = plain commands/s of the same run");
     for backend in backends().await {
         measure(&backend).await;
+        overdue(&backend).await;
     }
 }

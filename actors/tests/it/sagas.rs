@@ -348,3 +348,24 @@ async fn two_processes_work_on_one_instance_and_it_has_one_end() {
     assert_eq!(report.record.status, SagaStatus::Completed);
     other.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_for_which_there_was_no_place_are_found_again() {
+    let store = crate::support::store();
+    let few = Limits { sagas: SagaLimits { in_flight_max: 2, ..limits().sagas }, ..Limits::default() };
+    let runtime = builder(&store).limits(few).saga(moving()).unwrap().start().await.unwrap();
+    until("it works", || async { runtime.sagas().health().is_working_here }).await;
+    runtime.execute::<Purse>("a", Put { amount: 1_000 }).await.unwrap();
+    let starts = (0..100).map(|_| runtime.sagas().start(order(json!({ "from": "a", "to": "b", "amount": 1 }))));
+    for started in futures_util::future::join_all(starts).await {
+        started.unwrap();
+    }
+    let running = SagaFilter { saga_type: None, status: Some(SagaStatus::Running) };
+    // Sooner than it is forgotten what this process has seen.
+    let all_ended = until("all end", || async {
+        runtime.sagas().list(&running, None, 1.try_into().unwrap()).await.unwrap().items.is_empty()
+    });
+    tokio::time::timeout(Duration::from_secs(8), all_ended).await.unwrap();
+    assert_eq!(sum(&runtime, "b").await, 100);
+    runtime.shutdown().await;
+}
