@@ -89,6 +89,12 @@ fn a_saga_that_nobody_works_on_is_recorded_and_goes_on_with_the_next_server() {
     let show = expect(0, path, &["saga", "show", &going_on]).stdout;
     assert!(show.contains("withdraw  running") && show.contains("deposit   pending"), "{show}");
 
+    // Words that follow the log to tell how it stands do not work on sagas.
+    let listed = expect(0, path, &["saga", "list", "--status", "running", "--format", "ndjson"]);
+    assert_eq!(listed.stdout.lines().count(), 2, "{listed:?}");
+    expect(0, path, &["projection", "list"]);
+    assert_eq!(balance(path, "a"), json!(100));
+
     // It waits for the answer to its first command, which nobody has sent: that is sent, then undone.
     let undone = expect(0, path, &["saga", "cancel", &cancelled, "--wait", "30", "--format", "json"]).json();
     assert_eq!((&undone["status"], &undone["reason"]["code"]), (&json!("compensated"), &json!("cancelled")));
