@@ -38,3 +38,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/read-models.md")]
 struct ReadModels;
+
+/// The page about sagas: its example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/sagas.md")]
+struct Sagas;

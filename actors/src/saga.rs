@@ -31,8 +31,8 @@ pub use event::{
 pub(crate) use ids::{derived_command_id, started_by_key};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use instance::saga_type;
-pub(crate) use instance::{DEFINITION_UNKNOWN, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
-pub use instance::{SAGA_ENDED, SAGA_NOT_FAILED};
+pub use instance::{DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED};
+pub(crate) use instance::{SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
 pub use record::{
     PendingCommand, PendingRead, ReadRecord, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerRecord, TimerStatus,
 };

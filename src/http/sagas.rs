@@ -238,10 +238,7 @@ impl From<SagaCallError> for Box<Problem> {
                 problem.code = code.unwrap_or(problem.code);
                 problem
             }
-            SagaCallError::Damaged { .. } => {
-                tracing::error!(error = detail, "a saga cannot be read");
-                Problem::internal()
-            }
+            SagaCallError::Recovery(error) => Problem::of_recovery(error),
             SagaCallError::Store(error) => Problem::of_store(&error),
         }
     }
@@ -249,7 +246,7 @@ impl From<SagaCallError> for Box<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use event_sourcing_actors::{Refusal, ports::StoreError};
+    use event_sourcing_actors::{RecoveryError, Refusal, ports::StoreError};
 
     use super::*;
 
@@ -264,13 +261,13 @@ mod tests {
         let cases = [
             (SagaCallError::UnknownType { saga_type: text(), nearest: Vec::new() }, 422, "unknown-saga-type"),
             (SagaCallError::Invalid { errors: Vec::new() }, 422, "validation-failed"),
-            (SagaCallError::UnknownSaga { saga_id }, 404, "unknown-saga"),
+            (SagaCallError::UnknownSaga { saga_id: saga_id.clone() }, 404, "unknown-saga"),
             (refused("saga-ended"), 409, "saga-ended"),
             (refused("saga-not-failed"), 409, "saga-not-failed"),
             (refused("saga-definition-unknown"), 409, "saga-definition-unknown"),
             (refused("unknown-saga"), 422, "domain-rejected"),
             (SagaCallError::Command(CommandError::KeyReused), 422, "idempotency-key-reused"),
-            (SagaCallError::Damaged { reason: text() }, 500, "internal"),
+            (SagaCallError::Recovery(RecoveryError::LoadPanic { aggregate_id: saga_id.clone() }), 500, "internal"),
             (SagaCallError::Store(StoreError::Unavailable { reason: text() }), 503, "store-unavailable"),
         ];
         for (error, status, code) in cases {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Refusal of instances whose definition this process does not have.
-pub(crate) const DEFINITION_UNKNOWN: &str = "saga-definition-unknown";
+pub const DEFINITION_UNKNOWN: &str = "saga-definition-unknown";
 /// Refusal of words to an instance that is over.
 pub const SAGA_ENDED: &str = "saga-ended";
 /// Refusal of words to an instance that does not exist.

@@ -22,8 +22,8 @@ use crate::{
     view::{instant_prefix, sort_of_number},
 };
 
-/// The projection's name.
-pub(crate) const INDEX: &str = "sagas";
+/// The projection's name. Whoever owns it works on the sagas.
+pub const INDEX: &str = "sagas";
 
 /// Instances for people, by type and status.
 pub(crate) const LISTED: &str = "listed";

@@ -50,7 +50,8 @@ pub(crate) struct SagasLife {
 impl SagasSetup {
     /// Adds the index to the projections.
     pub fn prepare(&mut self, projections: &mut ProjectionsSetup, metrics: &SagaMetrics) {
-        let news = Arc::new(News::new(metrics.clone()));
+        let names = self.definitions.names().map(ToOwned::to_owned).collect();
+        let news = Arc::new(News::new(metrics.clone(), names));
         metrics.prepare(self.definitions.names());
         if !self.definitions.is_empty() {
             projections.projections.push(Arc::new(SagaIndex { definitions: self.definitions.clone() }));
@@ -67,7 +68,7 @@ impl SagasSetup {
         events: Arc<dyn EventStore>,
         freshness: Freshness,
     ) -> SagasLife {
-        let news = self.news.unwrap_or_else(|| Arc::new(News::new(bus.write_side.metrics.sagas.clone())));
+        let news = self.news.unwrap_or_else(|| Arc::new(News::new(bus.write_side.metrics.sagas.clone(), Vec::new())));
 
         let stop = CancellationToken::new();
         let is_idle = self.definitions.is_empty() || self.is_onlooker;

@@ -6,7 +6,8 @@ use event_sourcing_actors::{
     AggregateId, FieldError,
     command_bus::{Principal, RequestContext},
     error::CommandError,
-    sagas::{SagaCallError, SagaCaller, SagaFilter, Sagas, StartSaga},
+    saga::{DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED},
+    sagas::{INDEX, SagaCallError, SagaCaller, SagaFilter, Sagas, StartSaga},
 };
 use event_sourcing_cqrs::wire;
 
@@ -20,11 +21,8 @@ use crate::cli::{
     target::SagaChange,
 };
 
-/// The projection that finds what there is to do; whoever owns it works on the sagas.
-const INDEX: &str = "sagas";
-
 /// Refusals by an instance itself: the thing is another than expected.
-const REFUSALS: [&str; 3] = ["saga-ended", "saga-not-failed", "saga-definition-unknown"];
+const REFUSALS: [&str; 3] = [SAGA_ENDED, SAGA_NOT_FAILED, DEFINITION_UNKNOWN];
 
 impl Local {
     fn sagas_handle(&self) -> &Sagas {
@@ -91,7 +89,7 @@ impl From<SagaCallError> for Failure {
             }
             SagaCallError::Command(CommandError::Invalid { errors }) => invalid(within_data(errors)),
             SagaCallError::Command(error) => error.into(),
-            SagaCallError::Damaged { .. } => Self::new(Exit::Failed, detail),
+            SagaCallError::Recovery(error) => error.into(),
             SagaCallError::Store(error) => error.into(),
         }
     }

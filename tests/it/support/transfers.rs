@@ -122,7 +122,8 @@ pub fn name(account: usize) -> String {
 fn accounts_of(turn: usize) -> (usize, usize) {
     let scattered = turn.wrapping_mul(7_919) % ACCOUNTS;
     let hot = turn.wrapping_mul(31) % HOT;
-    let (from, to) = if turn % 2 == 0 { (hot, scattered) } else { (scattered, (scattered + 1 + turn) % ACCOUNTS) };
+    let (from, to) =
+        if turn.is_multiple_of(2) { (hot, scattered) } else { (scattered, (scattered + 1 + turn) % ACCOUNTS) };
     (from, if to == from { (to + 1) % ACCOUNTS } else { to })
 }
 
