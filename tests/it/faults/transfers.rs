@@ -5,9 +5,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use event_sourcing_actors::ports::EventStore;
 use event_sourcing_cqrs::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use tokio::time::Instant;
 
 use crate::support::{
-    eventually,
     load::sound_log,
     postgres,
     read_models::equal_the_fold_of,
@@ -32,7 +32,11 @@ async fn verify(backend: &str, store: &dyn EventStore, quiet: Duration) {
 /// Waits until a part of the transfers is started.
 async fn progress(load: &Load, part: usize, of: usize) {
     let wanted = transfers::count() * part / of;
-    eventually("transfers are started", || async { load.started.load(Ordering::Acquire) >= wanted }).await;
+    let give_up = Instant::now() + Duration::from_secs(600);
+    while load.started.load(Ordering::Acquire) < wanted {
+        assert!(Instant::now() < give_up, "{wanted} transfers are not started in ten minutes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
