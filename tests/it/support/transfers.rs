@@ -20,14 +20,17 @@ use super::load::{Answer, Client};
 /// Accounts, of which every second transfer meets one of the hot ones.
 pub const ACCOUNTS: usize = 1_000;
 pub const HOT: usize = 20;
-/// What each account begins with: so little that some transfers are refused.
-pub const INITIAL: i64 = 40;
 /// How long the last instance may take once nothing is started and nothing fails any more.
 pub const QUIET: Duration = Duration::from_secs(60);
 
 /// How many transfers: `TRANSFERS=20000` for the long run.
 pub fn count() -> usize {
     std::env::var("TRANSFERS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_500)
+}
+
+/// What each account begins with: so little that some transfers are refused, the hot accounts' above all.
+fn initial_balance() -> i64 {
+    40 * i64::try_from(count().div_ceil(1_500)).unwrap()
 }
 
 /// Where requests go now, and how far the work is.
@@ -53,7 +56,7 @@ impl Load {
             let load = self.clone();
             tokio::spawn(async move {
                 for account in (worker..ACCOUNTS).step_by(8) {
-                    let data = json!({ "owner": "o", "initial_balance": INITIAL });
+                    let data = json!({ "owner": "o", "initial_balance": initial_balance() });
                     let body = json!({ "command_type": "CreateAccount", "aggregate_id": name(account), "data": data });
                     load.insist("/api/v1/commands", &format!("create-{account}"), &body, 200).await;
                 }
