@@ -57,7 +57,7 @@ fn transfers() -> StepSaga<Transfer> {
         })
         .step(|transfer, saga| {
             let data = json!({ "amount": transfer.amount, "transfer_id": saga.saga_id });
-            Ok(Step::command("deposit", Call::new(&transfer.to_account, "DepositMoney", data)?))
+            Ok(Step::command("deposit", Call::new(&transfer.to_account, "DepositMoney", data)?).pivot())
         })
         .timeout(Duration::from_secs(60))
 }

@@ -201,9 +201,9 @@ impl Sagas {
     /// # Errors
     /// [`SagaCallError::UnknownSaga`], [`SagaCallError::Recovery`].
     pub async fn show(&self, id: &AggregateId) -> Result<SagaReport, SagaCallError> {
-        let record = self.desk.load(id).await?;
-        let record = record.ok_or_else(|| SagaCallError::UnknownSaga { saga_id: id.clone() })?;
-        Ok(self.report(record, false))
+        let known = self.desk.load(id).await?;
+        let known = known.ok_or_else(|| SagaCallError::UnknownSaga { saga_id: id.clone() })?;
+        Ok(self.report(known.record, false))
     }
 
     /// Waits until an instance goes on no more, by itself, or until an instant; as it stands then.
@@ -228,7 +228,7 @@ impl Sagas {
             match watching.news(until.min(Instant::now() + pause)).await {
                 Some(told) => record = told,
                 None => match self.desk.load(&record.saga_id).await {
-                    Ok(Some(loaded)) => record = loaded,
+                    Ok(Some(loaded)) => record = loaded.record,
                     // What is known was true: a store that stumbles ends no wait.
                     Ok(None) | Err(RecoveryError::Store(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -275,12 +275,12 @@ impl Sagas {
     /// Work begins on what was decided, if it is this process's to do.
     async fn taken_up(&self, told: Told) -> Result<SagaReport, SagaCallError> {
         let (id, replayed) = (&told.accepted.aggregate_id, told.accepted.replayed);
-        let Some(record) = told.record else {
-            let report = self.show(id).await?;
-            return Ok(SagaReport { replayed, ..report });
+        let known = match told.known() {
+            Some(known) => known,
+            None => self.desk.load(id).await?.ok_or_else(|| SagaCallError::UnknownSaga { saga_id: id.clone() })?,
         };
-        self.desk.work_on(id, Some(record.clone()));
-        Ok(self.report(record, replayed))
+        self.desk.work_on(id, Some(known.clone()));
+        Ok(self.report(known.record, replayed))
     }
 
     fn report(&self, record: Arc<SagaRecord>, replayed: bool) -> SagaReport {

@@ -211,7 +211,11 @@ impl Speculative {
         if append.aggregate_type.is_some() || current.is_some() {
             return Ok(append.aggregate_type.clone());
         }
-        Ok(append.events.first().and_then(|event| catalog.owner_of_event(event.event_type.as_str())).cloned())
+        let owner = append.events.first().and_then(|event| catalog.owner_of_event(event.event_type.as_str()));
+        if owner.is_some_and(is_reserved) {
+            return Err(CommandError::ReservedStream { aggregate_id: self.aggregate_id.clone() });
+        }
+        Ok(owner.cloned())
     }
 }
 

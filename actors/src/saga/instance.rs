@@ -20,7 +20,7 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventType, IdError},
-    saga::{CommandOutcome, SagaCommandAnswered, SagaCommandRefused},
+    saga::{CommandOutcome, SagaCommandAnswered, SagaCommandRefused, SagaTimerSet},
     upcast::Upcasters,
 };
 
@@ -307,6 +307,7 @@ impl SagaInstance {
         }
         if known.status == SagaStatus::Failed {
             draft.push(SagaRetried { at: context.now, by: actor(context) });
+            set_anew(&mut draft, known, context.now);
         }
         let saga = match self.shared.definitions.resolve(&known.saga_type, known.definition_version) {
             Resolved::Exact(saga) => saga,
@@ -358,6 +359,18 @@ impl SagaInstance {
                 known.timers.iter().any(|known| is_it(&known)) && *due_at <= now
             }
         })
+    }
+}
+
+/// Gives timers that fell due while the instance was set aside the time they were set for once more: else a retry would
+/// only find that it is too late.
+fn set_anew(draft: &mut Draft, known: &SagaRecord, now: DateTime<Utc>) {
+    let overdue = known.timers.iter().filter(|timer| timer.status == TimerStatus::Set && timer.due_at <= now);
+    for timer in overdue {
+        let command = known.pending.iter().find(|command| timer.step.as_deref() == Some(command.step.as_str()));
+        let set_at = command.map_or(known.started_at, |command| command.issued_at);
+        let due_at = now + (timer.due_at - set_at).max(chrono::Duration::zero());
+        draft.push(SagaTimerSet { at: now, timer: timer.name.clone(), due_at, step: timer.step.clone() });
     }
 }
 

@@ -318,6 +318,10 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
         if !saga.is_quiet() {
             return Ok(Vec::new());
         }
+        if saga.steps.is_empty() {
+            // Also of an instance whose data nobody can read.
+            return Ok(vec![Reaction::Compensated]);
+        }
         let steps = self.begun(saga)?;
         let is_done = |step: &Step| saga.step(&step.name).is_some_and(|known| known.status == StepStatus::Completed);
         if steps.last().is_some_and(|last| last.is_pivot && is_done(last)) {

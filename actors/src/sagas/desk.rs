@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    index::WorkRow,
     news::News,
     recent::Recent,
     worker::{self, Rest},
@@ -104,12 +105,28 @@ impl Telling {
     }
 }
 
+/// An instance as of one of its events.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub record: Arc<SagaRecord>,
+    /// Of its last event.
+    pub position: Position,
+}
+
 /// What an order led to.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub accepted: CommandAccepted,
     /// The instance after it; none if the order had been recorded before: then it has to be loaded.
     pub record: Option<Arc<SagaRecord>>,
+}
+
+impl Told {
+    /// The instance after it, if that is known.
+    pub fn known(&self) -> Option<Known> {
+        let position = self.accepted.position;
+        self.record.clone().map(|record| Known { record, position })
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -158,7 +175,6 @@ impl Desk {
             request.deadline = request.deadline.min(deadline);
         }
         let accepted = self.bus.send(request).await?;
-        self.saw(&accepted.aggregate_id, accepted.position);
         let record = slot.take().filter(|_| !accepted.replayed);
         if let Some(record) = &record {
             self.measure(&accepted, record);
@@ -192,24 +208,24 @@ impl Desk {
         self.metrics.finished.with_label_values(&[saga, status.as_str()]).inc();
     }
 
-    /// The durable record of an instance; none if there is no such saga.
-    pub async fn load(&self, id: &AggregateId) -> Result<Option<Arc<SagaRecord>>, RecoveryError> {
+    /// An instance as it is durable now; none if there is no such saga.
+    pub async fn load(&self, id: &AggregateId) -> Result<Option<Known>, RecoveryError> {
         let Some(recovered) = self.bus.write_side.load(id).await? else { return Ok(None) };
-        self.saw(id, recovered.position);
-        let record = recovered.instance.saga();
-        if let Some(record) = &record {
-            self.show(record);
-        }
-        Ok(record)
+        let Some(record) = recovered.instance.saga() else { return Ok(None) };
+        self.show(&record);
+        Ok(Some(Known { record, position: recovered.position }))
     }
 
-    fn saw(&self, id: &AggregateId, position: Position) {
+    /// A worker has seen an instance as of its event there, and does what follows from it. Nobody else may say so: who
+    /// only looks would hide the instance from those who work.
+    pub fn saw(&self, id: &AggregateId, position: Position) {
         locked(&self.recent).note(id, position, Instant::now());
     }
 
-    /// Works on an instance, if that is this process's task and nobody does already. `record` as it stands, if known.
-    pub fn work_on(self: &Arc<Self>, id: &AggregateId, record: Option<Arc<SagaRecord>>) {
-        if !self.may_work() || record.as_ref().is_some_and(|record| !record.status.is_open() || record.is_quiet()) {
+    /// Works on an instance, if that is this process's task and nobody does already; as it stands, if that is known.
+    pub fn work_on(self: &Arc<Self>, id: &AggregateId, known: Option<Known>) {
+        let has_work = |known: &Known| known.record.status.is_open() && !known.record.is_quiet();
+        if !self.may_work() || known.as_ref().is_some_and(|known| !has_work(known)) {
             // It costs no actor while it waits, here or elsewhere.
             self.bus.write_side.registry.let_go(id);
             return;
@@ -221,7 +237,7 @@ impl Desk {
             Entry::Vacant(entry) => match self.places.clone().try_acquire_owned() {
                 Ok(place) => {
                     entry.insert(false);
-                    self.tasks.spawn(self.clone().work(id.clone(), record, place));
+                    self.tasks.spawn(self.clone().work(id.clone(), known, place));
                 }
                 Err(_) => self.leave(id),
             },
@@ -235,17 +251,19 @@ impl Desk {
         self.news.leave_rest();
     }
 
-    /// The same for what the index told: nothing, if this process has seen as much of the instance, or tries it later.
-    pub fn work_on_if_new(self: &Arc<Self>, id: &AggregateId, told: Position) {
-        if locked(&self.recent).position(id).is_none_or(|seen| seen < told) && !self.is_later(id) {
+    /// The same for what the index told: nothing, if a worker has seen as much of the instance, or tries it later. Inputs
+    /// are no events of the instance, so having seen those tells nothing of these.
+    pub fn work_on_if_new(self: &Arc<Self>, id: &AggregateId, told: WorkRow) {
+        let is_new = told.has_inputs || locked(&self.recent).position(id).is_none_or(|seen| seen < told.position);
+        if is_new && !self.is_later(id) {
             self.work_on(id, None);
         }
     }
 
-    async fn work(self: Arc<Self>, id: AggregateId, record: Option<Arc<SagaRecord>>, place: OwnedSemaphorePermit) {
-        let mut record = record;
+    async fn work(self: Arc<Self>, id: AggregateId, known: Option<Known>, place: OwnedSemaphorePermit) {
+        let mut known = known;
         loop {
-            let worked = AssertUnwindSafe(worker::run(&self, &id, record.take())).catch_unwind().await;
+            let worked = AssertUnwindSafe(worker::run(&self, &id, known.take())).catch_unwind().await;
             let rest = worked.unwrap_or_else(|_| {
                 tracing::error!(saga.id = %id, "working on a saga panicked");
                 Rest::Later(self.limits.retry_pause_max)
@@ -277,9 +295,9 @@ impl Desk {
         }
     }
 
-    /// Whether a worker has a place, for work that is not an instance's own.
+    /// A worker's place for work that is not an instance's own; none when the sagas end.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
+        self.stop.run_until_cancelled(self.places.clone().acquire_owned()).await?.ok()
     }
 
     /// Whether there are places left.

@@ -48,7 +48,9 @@ pub(super) async fn deliver_next(
             if !delivered.contains(&position) {
                 let told = deliver(desk, id, known, position, data).await?;
                 delivered.insert(position);
-                return Ok(told);
+                if told.is_some() {
+                    return Ok(told);
+                }
             }
         }
         match rows.last() {

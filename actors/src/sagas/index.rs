@@ -79,8 +79,11 @@ impl Entry {
 /// A row of [`WORK`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkRow {
-    /// The event that put it there: whoever has seen this one has nothing new to look for.
+    /// The instance's last event: a worker that has seen this one has nothing new to look for, unless there are inputs.
     pub position: Position,
+    /// Whether inputs wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_inputs: bool,
 }
 
 /// A row of [`DUE`].
@@ -171,7 +174,7 @@ fn folded(event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyEr
     let id = &event.aggregate_id;
     match event.domain::<SagaEvent>()? {
         SagaEvent::SagaDefinitionAdopted(adopted) => {
-            rows.put(ADOPTED, "", &adopted.saga_type, &WorkRow { position: event.position })
+            rows.put(ADOPTED, "", &adopted.saga_type, &WorkRow { position: event.position, has_inputs: false })
         }
         SagaEvent::SagaStarted(started) => begun(event, &started, rows),
         other => {
@@ -326,7 +329,8 @@ fn to_do(
     rows: &mut Rows<'_>,
 ) -> Result<(), ApplyError> {
     if after.has_work() {
-        return rows.put(WORK, "", id.as_str(), &WorkRow { position });
+        let has_inputs = !after.inbox.is_empty();
+        return rows.put(WORK, "", id.as_str(), &WorkRow { position, has_inputs });
     }
     if before.has_work() {
         rows.delete(WORK, "", id.as_str());
@@ -396,7 +400,7 @@ fn put_in(event: &ProjectedEvent<'_>, id: &AggregateId, row: &InboxRow, rows: &m
     entry.inbox.push(position.0);
     rows.put(INBOX, id.as_str(), &sort_of_number(position.0), row)?;
     if entry.has_work() {
-        rows.put(WORK, "", id.as_str(), &WorkRow { position })?;
+        rows.put(WORK, "", id.as_str(), &WorkRow { position, has_inputs: true })?;
     }
     rows.put(INSTANCES, "", id.as_str(), &entry)
 }

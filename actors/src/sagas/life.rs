@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -103,10 +106,13 @@ impl SagasLife {
     pub async fn shutdown(&self) {
         self.desk.stop.cancel();
         let router = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(router) = router {
-            let _ = router.await;
+        let give_up = Instant::now() + self.desk.limits.drain;
+        if let Some(mut router) = router
+            && timeout_at(give_up, &mut router).await.is_err()
+        {
+            router.abort();
         }
         self.desk.tasks.close();
-        let _ = tokio::time::timeout(self.desk.limits.drain, self.desk.tasks.wait()).await;
+        let _ = timeout_at(give_up, self.desk.tasks.wait()).await;
     }
 }

@@ -66,15 +66,16 @@ impl Sagas {
                 rows.extend(page.map(|page| page.rows).unwrap_or_default());
             }
         }
-        rows.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+        let rows = rows.into_iter().map(|(sort, data)| Ok((sort, serde_json::from_slice::<ListedSaga>(&data)?)));
+        let rows = rows.collect::<Result<Vec<_>, serde_json::Error>>();
+        let mut rows = rows.map_err(|error| StoreError::Corrupt { reason: error.to_string() })?;
         // Of an instance that changed its status between two reads the newer row stands.
+        rows.sort_unstable_by(|(one, a), (other, b)| other.cmp(one).then(b.updated_at.cmp(&a.updated_at)));
         rows.dedup_by(|(later, _), (first, _)| later == first);
         let limit = limit.get() as usize;
         let next_cursor = (rows.len() > limit).then(|| rows[limit - 1].0.to_string());
         rows.truncate(limit);
-        let items = rows.iter().map(|(_, data)| serde_json::from_slice::<ListedSaga>(data));
-        let items =
-            items.collect::<Result<_, _>>().map_err(|error| StoreError::Corrupt { reason: error.to_string() })?;
+        let items = rows.into_iter().map(|(_, listed)| listed).collect();
         Ok(SagaPage { items, next_cursor })
     }
 

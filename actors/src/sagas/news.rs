@@ -12,9 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 use super::index::{COUNTS, Counts, DUE, DueRow, WORK, WorkRow};
-use crate::{
-    id::AggregateId, observe::SagaMetrics, projection_actor::Audience, saga::SagaStatus, version::Position, view::Row,
-};
+use crate::{id::AggregateId, observe::SagaMetrics, projection_actor::Audience, saga::SagaStatus, view::Row};
 
 /// Instances remembered from commits; when there are more, all are looked for in the index.
 const WORK_MAX: usize = 10_000;
@@ -25,8 +23,8 @@ pub(crate) struct News {
     /// Raised each time this process begins to own the index; 0 = it does not.
     tenure: AtomicU64,
     tenures: AtomicU64,
-    /// Instances with something to do, with the event that told so.
-    work: Mutex<HashMap<AggregateId, Position>>,
+    /// Instances with something to do, as they were told last.
+    work: Mutex<HashMap<AggregateId, WorkRow>>,
     /// More than that is in the index.
     is_incomplete: AtomicBool,
     /// The first timer, in microseconds since 1970; `i64::MAX` = none is known.
@@ -51,7 +49,7 @@ impl News {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AggregateId, Position>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AggregateId, WorkRow>> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +59,7 @@ impl News {
     }
 
     /// What there is to do, as far as it was told since the last call.
-    pub fn take_work(&self) -> HashMap<AggregateId, Position> {
+    pub fn take_work(&self) -> HashMap<AggregateId, WorkRow> {
         std::mem::take(&mut *self.lock())
     }
 
@@ -131,7 +129,7 @@ impl Audience for News {
                 WORK => {
                     let told: Result<WorkRow, _> = serde_json::from_slice(&row.data);
                     if let (Ok(id), Ok(told)) = (AggregateId::new(&*row.key.sort), told) {
-                        work.insert(id, told.position);
+                        work.insert(id, told);
                     }
                 }
                 DUE => {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     command_bus::RequestContext,
+    error::CommandError,
     freshness::Freshness,
     id::AggregateId,
     ports::{Direction, StoreError},
@@ -77,8 +78,8 @@ impl Router {
             self.settle_in().await?;
             self.tenure = tenure;
         }
-        for (id, position) in desk.news.take_work() {
-            desk.work_on_if_new(&id, position);
+        for (id, told) in desk.news.take_work() {
+            desk.work_on_if_new(&id, told);
         }
         let now = desk.bus.write_side.clock.now();
         if desk.news.next_due().is_some_and(|due| due <= now) {
@@ -111,6 +112,9 @@ impl Router {
         let desk = self.desk.clone();
         desk.forget();
         self.timers = Timers::default();
+        // Also when a router follows one that panicked within one time of ownership.
+        desk.news.leave_rest();
+        desk.news.note_due(DateTime::UNIX_EPOCH);
         let head = desk.events.head().await?;
         let mut index = self.freshness.subscribe(INDEX);
         let caught_up = index.wait_for(|progress| progress.position >= head);
@@ -146,7 +150,17 @@ impl Router {
             let order = SagaOrder::Adopt { saga_type: name.to_owned() };
             let told = desk.tell(&id, order, Telling::internal(command, RequestContext::new())).await;
             desk.bus.write_side.registry.let_go(&id);
-            told.map_err(|error| StoreError::Unavailable { reason: error.to_string() })?;
+            match told {
+                Ok(_) => {}
+                // Somebody else's stream has the name, say: that concerns this saga alone.
+                Err(
+                    error @ (CommandError::TypeMismatch { .. }
+                    | CommandError::Internal { .. }
+                    | CommandError::Invalid { .. }
+                    | CommandError::Forbidden { .. }),
+                ) => tracing::error!(saga = name, stream = %id, %error, "a saga cannot be adopted: it sees no events"),
+                Err(error) => return Err(StoreError::Unavailable { reason: error.to_string() }),
+            }
         }
         Ok(())
     }
@@ -165,7 +179,7 @@ impl Router {
                     return Ok(());
                 }
                 if let (Ok(id), Ok(row)) = (AggregateId::new(&**sort), serde_json::from_slice::<WorkRow>(data)) {
-                    desk.work_on_if_new(&id, row.position);
+                    desk.work_on_if_new(&id, row);
                 }
             }
             match rows.last() {

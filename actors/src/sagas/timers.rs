@@ -61,6 +61,8 @@ impl Timers {
                     return Ok(());
                 }
                 self.fired.insert(sort.clone(), Instant::now());
+                // It may fail; then it still stands here when that time has passed.
+                desk.news.note_due(now + chrono::Duration::from_std(AGAIN).unwrap_or_default());
                 let desk_of_it = desk.clone();
                 desk.tasks.spawn(async move {
                     fire(&desk_of_it, row).await;
@@ -81,9 +83,9 @@ async fn fire(desk: &Arc<Desk>, DueRow { saga_id, timer }: DueRow) {
     let command = derived_command_id(&saga_id, timer.due_at, &label);
     let fired = async {
         let known = desk.load(&saga_id).await?;
-        let Some(known) = known.filter(|known| known.status.is_open()) else { return Ok(None) };
+        let Some(known) = known.filter(|known| known.record.status.is_open()) else { return Ok(None) };
         let context = RequestContext {
-            correlation_id: known.correlation_id.clone(),
+            correlation_id: known.record.correlation_id.clone(),
             causation_id: Some(Arc::from(saga_id.as_str())),
             traceparent: None,
         };
@@ -95,10 +97,7 @@ async fn fire(desk: &Arc<Desk>, DueRow { saga_id, timer }: DueRow) {
         Ok(Some(told)) => {
             failpoint::pass("saga-timer-fired");
             desk.is_well(&saga_id);
-            match told.record {
-                Some(record) if record.is_quiet() => desk.bus.write_side.registry.let_go(&saga_id),
-                record => desk.work_on(&saga_id, record),
-            }
+            desk.work_on(&saga_id, told.known());
         }
         Ok(None) => {}
         Err(Setback::Fault(reason)) => drop(worker::failed(desk, &saga_id, reason).await),

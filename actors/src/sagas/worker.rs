@@ -13,14 +13,15 @@ use serde_json::{Value, value::to_raw_value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    desk::{Desk, Telling, Told},
+    desk::{Desk, Known, Telling, Told},
     inbox,
 };
 use crate::{
+    answer::{recall, recorded_under},
     command_bus::{Action, CommandRequest, CommandResult, Idempotency, Principal, RequestContext},
     error::CommandError,
     failpoint,
-    id::{AggregateId, CommandId},
+    id::{AggregateId, CommandId, EventId},
     recovery::RecoveryError,
     saga::{
         CommandOutcome, DEFINITION_UNKNOWN, Delivery, PendingCommand, PendingRead, ReadRecord, Reason, SagaOrder,
@@ -52,6 +53,9 @@ pub(super) enum Setback {
 /// Tries in one round; after that the place is given up.
 const TRIES: u32 = 4;
 
+/// No header can hold it, so no caller takes such a key before the saga does.
+const KEY_PREFIX: &str = "\u{1f}saga-command/";
+
 /// Before an instance is looked at again whose definition is not here.
 const FOREIGN_PAUSE: Duration = Duration::from_secs(30);
 
@@ -78,10 +82,13 @@ impl From<RecoveryError> for Setback {
     }
 }
 
-/// Works until there is nothing to do; `record` is the instance as it stands, if that is known.
-pub(super) async fn run(desk: &Arc<Desk>, id: &AggregateId, record: Option<Arc<SagaRecord>>) -> Rest {
-    match rounds(desk, id, record).await {
-        Ok(()) => Rest::Done,
+/// Works until there is nothing to do; on the instance as it stands, if that is known.
+pub(super) async fn run(desk: &Arc<Desk>, id: &AggregateId, known: Option<Known>) -> Rest {
+    match rounds(desk, id, known).await {
+        Ok(()) => {
+            desk.is_well(id);
+            Rest::Done
+        }
         Err(Setback::Foreign) => Rest::Later(FOREIGN_PAUSE),
         Err(Setback::Silence(reason)) => {
             let trouble = desk.trouble(id, |trouble| {
@@ -102,7 +109,8 @@ pub(super) async fn failed(desk: &Arc<Desk>, id: &AggregateId, reason: String) -
         trouble.reason = reason;
     });
     tracing::warn!(saga.id = %id, faults = trouble.faults, reason = trouble.reason, "a saga's step failed");
-    if trouble.faults >= desk.limits.attempts_max {
+    // Whoever works on the sagas now may be luckier.
+    if trouble.faults >= desk.limits.attempts_max && desk.may_work() {
         let reason = Reason::new("fault", trouble.reason);
         match desk.set_aside(id, RequestContext::new(), reason).await {
             Ok(()) => return Rest::Done,
@@ -118,13 +126,17 @@ fn pause_after(times: u32, longest: Duration) -> Duration {
     pause.min(longest).mul_f64(rand::rng().random_range(0.7..1.3))
 }
 
-async fn rounds(desk: &Arc<Desk>, id: &AggregateId, mut record: Option<Arc<SagaRecord>>) -> Result<(), Setback> {
+async fn rounds(desk: &Arc<Desk>, id: &AggregateId, mut next: Option<Known>) -> Result<(), Setback> {
     let mut delivered = HashSet::new();
     while desk.may_work() {
-        let known = match record.take() {
-            Some(record) => Some(record),
+        let known = match next.take() {
+            Some(known) => Some(known),
             None => desk.load(id).await?,
         };
+        if let Some(known) = &known {
+            desk.saw(id, known.position);
+        }
+        let known = known.map(|known| known.record);
         if known.as_ref().is_some_and(|known| !known.status.is_open()) {
             desk.bus.write_side.registry.let_go(id);
             return Ok(());
@@ -133,7 +145,7 @@ async fn rounds(desk: &Arc<Desk>, id: &AggregateId, mut record: Option<Arc<SagaR
             && let Some(told) = inbox::deliver_next(desk, id, known.as_deref(), &mut delivered).await?
         {
             desk.is_well(id);
-            record = told.record;
+            next = told.known();
             continue;
         }
         let Some(known) = known else { return Ok(()) };
@@ -142,15 +154,15 @@ async fn rounds(desk: &Arc<Desk>, id: &AggregateId, mut record: Option<Arc<SagaR
             desk.bus.write_side.registry.let_go(id);
             return Ok(());
         }
-        record = answers(desk, &known).await?;
+        next = answers(desk, &known).await?;
     }
     Ok(())
 }
 
 /// Gets every answer the instance waits for, and records it. The instance after that, if it is known.
-async fn answers(desk: &Arc<Desk>, known: &SagaRecord) -> Result<Option<Arc<SagaRecord>>, Setback> {
+async fn answers(desk: &Arc<Desk>, known: &SagaRecord) -> Result<Option<Known>, Setback> {
     if let ([command], []) = (&*known.pending, &*known.pending_reads) {
-        return Ok(send(desk, known, command).await?.record);
+        return Ok(send(desk, known, command).await?.known());
     }
     let commands = join_all(known.pending.iter().map(|command| send(desk, known, command)));
     let reads = join_all(known.pending_reads.iter().map(|pending| read(desk, known, pending)));
@@ -165,7 +177,13 @@ async fn send(desk: &Arc<Desk>, known: &SagaRecord, command: &PendingCommand) ->
     let mut tries = 0;
     let (outcome, cause) = loop {
         failpoint::pass("saga-command-sending");
-        let sent = desk.bus.send(request(desk, known, command)?).await;
+        let request = request(desk, known, command)?;
+        let mut sent = desk.bus.send(request.clone()).await;
+        if is_unconfirmed(&sent)
+            && let Some(stored) = stored(desk, &request).await?
+        {
+            sent = stored;
+        }
         tries += 1;
         match answer_of(sent) {
             Ok(answer) => break answer,
@@ -219,13 +237,42 @@ fn request(desk: &Desk, known: &SagaRecord, command: &PendingCommand) -> Result<
     };
     // A refusal too is found again by whoever repeats the command: of two workers both must hear the same.
     request.idempotency = Some(Idempotency {
-        key: Arc::from(format!("saga-command/{}", command.command_id)),
+        key: Arc::from(format!("{KEY_PREFIX}{}", command.command_id)),
         fingerprint: Sha256::digest(command.command_id.0.as_bytes()).into(),
     });
     if failpoint::has_fresh_ids() {
         (request.command_id, request.idempotency) = (CommandId::generate(), None);
     }
     Ok(request)
+}
+
+/// Whether this is a refusal that may have been given without asking the store, which may have taken the command before:
+/// under other roles, or by a program that understood it.
+fn is_unconfirmed(sent: &CommandResult) -> bool {
+    matches!(
+        sent,
+        Err(CommandError::Invalid { .. }
+            | CommandError::PreconditionFailed { replayed: false, .. }
+            | CommandError::UnknownCommandType { .. }
+            | CommandError::TypeMismatch { .. }
+            | CommandError::ReservedStream { .. }
+            | CommandError::Forbidden { .. }
+            | CommandError::Unauthenticated)
+    )
+}
+
+/// The answer that is stored for a command, if it was taken or refused before.
+async fn stored(desk: &Desk, request: &CommandRequest) -> Result<Option<CommandResult>, Setback> {
+    if let Some(key) = &request.idempotency
+        && let Some(recorded) = recorded_under(&*desk.events, &request.principal.name, key).await?
+    {
+        return Ok(Some(recorded));
+    }
+    let first = [EventId::derived(request.command_id, 0)];
+    match desk.events.find_events(&first).await?.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(recall(&*desk.events, request).await)),
+    }
 }
 
 /// What a target said, and the event that says so. Unknown is not an answer, nor is a refusal of the transport.
@@ -256,6 +303,7 @@ fn answer_of(sent: CommandResult) -> Result<(CommandOutcome, Option<Arc<str>>), 
         Err(ref error @ CommandError::Forbidden { .. }) => refused("forbidden", error),
         Err(ref error @ CommandError::Unauthenticated) => refused("unauthenticated", error),
         Err(CommandError::Internal { reason }) => Err(Setback::Fault(reason)),
+        Err(error @ CommandError::KeyReused) => Err(Setback::Fault(error.to_string())),
         Err(error) => Err(Setback::Silence(error.to_string())),
     }
 }

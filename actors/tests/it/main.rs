@@ -14,6 +14,7 @@ mod queries;
 mod review;
 mod review_read_side;
 mod sagas;
+mod sagas_review;
 mod support;
 mod views;
 mod write_side;

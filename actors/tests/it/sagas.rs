@@ -20,7 +20,7 @@ use crate::support::{Purse, Put, Take, id};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Move {
+pub struct Move {
     from: String,
     to: String,
     amount: i64,
@@ -38,7 +38,7 @@ fn policy() -> StepPolicy {
 }
 
 /// Moves a sum from one purse to another.
-fn moving() -> StepSaga<Move> {
+pub fn moving() -> StepSaga<Move> {
     StepSaga::<Move>::new("Move")
         .step(|data, _| {
             let amount = json!({ "amount": data.amount });
@@ -70,7 +70,7 @@ fn tithing() -> StepSaga<Value> {
         })
 }
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     Limits {
         sagas: SagaLimits {
             attempts_max: 3,
@@ -82,7 +82,7 @@ fn limits() -> Limits {
     }
 }
 
-fn builder(store: &Arc<MemoryStore>) -> RuntimeBuilder {
+pub fn builder(store: &Arc<MemoryStore>) -> RuntimeBuilder {
     RuntimeBuilder::new(store.clone(), store.clone())
         .views(store.clone())
         .aggregate::<Purse>()
@@ -90,11 +90,11 @@ fn builder(store: &Arc<MemoryStore>) -> RuntimeBuilder {
         .limits(limits())
 }
 
-async fn start(store: &Arc<MemoryStore>) -> Runtime {
+pub async fn start(store: &Arc<MemoryStore>) -> Runtime {
     builder(store).saga(moving()).unwrap().saga(tithing()).unwrap().start().await.unwrap()
 }
 
-fn order(data: Value) -> StartSaga {
+pub fn order(data: Value) -> StartSaga {
     StartSaga { saga_type: "Move".to_owned(), data, timeout: None, caller: SagaCaller::system() }
 }
 
@@ -107,14 +107,14 @@ async fn ended(runtime: &Runtime, report: SagaReport) -> SagaReport {
 }
 
 /// The sum of a purse; 0 if there is none.
-async fn sum(runtime: &Runtime, purse: &str) -> i64 {
+pub async fn sum(runtime: &Runtime, purse: &str) -> i64 {
     match runtime.feed().summary(&id(purse)).await.unwrap() {
         Some(_) => crate::support::sum(runtime, purse).await,
         None => 0,
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let give_up = Instant::now() + Duration::from_secs(20);
     while !is_so().await {
         assert!(Instant::now() < give_up, "in vain: {what}");

@@ -225,14 +225,16 @@ fn an_undo_that_is_refused_is_tried_again_then_fails_until_an_operator_retries_i
 }
 
 #[test]
-fn a_failed_instance_hears_no_timer_until_it_is_retried() {
+fn a_failed_instance_hears_no_timer_and_gets_its_time_again_when_it_is_retried() {
     let failed = begun(moving()).answered("take").set_aside("code-fails").then_status(SagaStatus::Failed);
     let timer = failed.timer_fires("put").then_events([]).timer_fires(TIMEOUT).then_events([]);
     timer
         .retried()
-        .then_events(["SagaRetried"])
+        .then_events(["SagaRetried", "SagaTimerSet", "SagaTimerSet"])
         .then_status(SagaStatus::Running)
         .due_timers_fire()
+        .then_status(SagaStatus::Running)
+        .timer_fires("put")
         .then_status(SagaStatus::Compensating)
         .answered("put")
         .then_undo(sent("Remove", "shelf"));
