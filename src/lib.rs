@@ -19,6 +19,7 @@ pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod integrity;
 pub mod projections;
 pub mod queries;
 pub mod settings;
