@@ -255,6 +255,15 @@ impl Integrity {
         self.lock().round.checkpoint.clone()
     }
 
+    /// The newest checkpoint in the folder of the evidence and its targets.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub async fn newest_outside(&self) -> std::io::Result<Option<SignedCheckpoint>> {
+        let vault = self.vault.clone();
+        Ok(blocking(move || vault.outside()).await?.newest().cloned())
+    }
+
     /// Every public key, oldest first.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! - [`store`]: the ports of events, snapshots and read models over SQLite and PostgreSQL
 //! - [`projections`], [`views`], [`queries`]: the read models, their rows, and what can be asked of them; pure
 //! - [`cache`]: where answers of queries are kept for a while
+//! - [`integrity`]: evidence against tampering: a Merkle tree over the log, signed checkpoints, proofs, verification
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)

@@ -48,7 +48,7 @@ impl Local {
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let app = builder.create(false).migrate(false).follow(follows).upgrade(false).start().await?;
+        let app = builder.create(false).migrate(false).follow(follows).upgrade(false).seal(false).start().await?;
         let local = Self { app, timeout: context.timeout };
         if follows {
             local.await_owners().await;

@@ -51,7 +51,7 @@ async fn three_processes_open_one_new_file_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 4);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
     }
 }
 
@@ -199,7 +199,7 @@ async fn read_only_log_refuses_appends_and_still_confirms() {
     let mut two = batch(&["a", "b"]);
     two.units[1].events.clear();
     let outcomes = store.append(two).await.unwrap();
-    assert!(matches!(outcomes[0], UnitOutcome::Failed(StoreError::Refused { .. })), "{outcomes:?}");
+    assert!(matches!(outcomes[0], UnitOutcome::Failed(StoreError::ReadOnly { .. })), "{outcomes:?}");
     assert!(matches!(outcomes[1], UnitOutcome::Committed(_)), "{outcomes:?}");
     store.set_read_only(false).await.unwrap();
     committed(store.append(batch(&["a"])).await);
