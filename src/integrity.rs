@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use accept::{AcceptError, Accepted};
 pub use health::{IntegrityHealth, Standing};
+pub use proofs::inclusion as prove_inclusion;
 pub use report::{FirstBad, FirstBadEvent, Report, StreamReport};
 pub use verification::{BeginError, KIND};
 pub use verify::{Progress, VerifyError, Wanted, verify};
@@ -134,8 +135,8 @@ pub struct Inclusion {
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let gauge = IntGauge::new(name, help)
-        .unwrap_or_else(|error| unreachable!("metric names are constants and valid: {error}"));
+    let gauge =
+        IntGauge::new(name, help).unwrap_or_else(|error| unreachable!("metric names are constants and valid: {error}"));
     // A second one over one runtime measures nothing: its names are taken.
     let _ = registry.register(Box::new(gauge.clone()));
     gauge

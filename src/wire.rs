@@ -17,9 +17,9 @@ use event_sourcing_actors::{
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use crate::integrity::{FirstBad, Report, StreamReport};
 pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};
-pub use crate::integrity::{FirstBad, Report, StreamReport};
 pub use projections::{Answered, Page, Parked, Projection, ProjectionError, Rebuild, Requested, Skipped, status_name};
 
 /// An event of the log.

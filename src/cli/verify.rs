@@ -8,11 +8,11 @@ use std::{
 
 use clap::Args;
 use event_sourcing_actors::AggregateId;
-use event_sourcing_cqrs::{
-    integrity::{AcceptError, BeginError, FirstBad, Integrity, Report, StreamReport, VerifyError},
-};
+use event_sourcing_cqrs::integrity::{AcceptError, BeginError, FirstBad, Integrity, Report, StreamReport, VerifyError};
 use indicatif::{ProgressBar, ProgressStyle};
 
+#[cfg(feature = "http")]
+use super::operation;
 use super::{
     Context,
     exit::{Exit, Failure},
@@ -21,8 +21,6 @@ use super::{
     target::Target,
     text::{harmless, pairs},
 };
-#[cfg(feature = "http")]
-use super::operation;
 
 /// Pause between two lines of progress where there is no terminal.
 const SAY: Duration = Duration::from_secs(2);
@@ -57,7 +55,9 @@ impl Verify {
         }
         let target = Target::open(&context).await?;
         let result = match (&target, &self.stream) {
-            (_, Some(stream)) => target.verify_stream(stream).await.and_then(|report| told_stream(context.output, &report)),
+            (_, Some(stream)) => {
+                target.verify_stream(stream).await.and_then(|report| told_stream(context.output, &report))
+            }
             (Target::Local(local), None) if self.accept_rollback => accept(local, context.output).await,
             (Target::Local(local), None) => {
                 verified(local, from.as_deref(), self.backup).await.and_then(|report| told(context.output, &report))

@@ -63,7 +63,8 @@ impl Integrity {
             let wanted = self.wanted(None).await?;
             let report = self.verify(wanted, progress).await?;
             let state = self.store.tree().await?;
-            if report.intact && outside.newest().is_none_or(|newest| newest.checkpoint.origin.acceptances == state.acceptances)
+            if report.intact
+                && outside.newest().is_none_or(|newest| newest.checkpoint.origin.acceptances == state.acceptances)
             {
                 if let Some(note) = state.checkpoint.filter(|_| state.is_read_only) {
                     self.store.accept(state.acceptances, note).await?;

@@ -40,7 +40,7 @@ impl MemoryTree {
     /// The tree of this log, empty.
     #[must_use]
     pub fn new(log: MemoryStore) -> Self {
-        Self { id: Uuid::new_v4(), log, tree: Mutex::default() }
+        Self { id: Uuid::from_bytes(rand::random()), log, tree: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tree> {

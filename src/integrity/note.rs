@@ -349,7 +349,9 @@ mod tests {
         assert!(matches!(altered.verify(&[key]), Err(NoteError::WrongSignature { .. })));
         let foreign = Signer::generate("PeterNeumann").verifier();
         assert_eq!(Note::parse(EXAMPLE).unwrap().verify(&[foreign]), Err(NoteError::UnknownKey));
-        for wrong in ["", "\n\n", "text\n", "text\n\n", "text\n\n- a b\n", "text\n\n— a b\n", "te\txt\n\n— a AAAAAAA=\n"] {
+        for wrong in
+            ["", "\n\n", "text\n", "text\n\n", "text\n\n- a b\n", "text\n\n— a b\n", "te\txt\n\n— a AAAAAAA=\n"]
+        {
             assert!(Note::parse(wrong).is_err(), "{wrong:?}");
         }
         for wrong in ["", "a+b", "a+00000000+AQ==", &EXAMPLE_KEY.replace("c74f", "c74e"), EXAMPLE_SECRET] {

@@ -34,7 +34,10 @@ pub(super) async fn root(store: &dyn TreeStore, size: u64) -> Result<Option<Hash
 }
 
 /// The leaf at an index with the proof that it is in the tree of this head; `None` if the stored tree is another.
-pub(super) async fn inclusion(
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn inclusion(
     store: &dyn TreeStore,
     index: u64,
     head: &TreeHead,

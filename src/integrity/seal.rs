@@ -18,7 +18,7 @@ use super::{
     proofs,
     tiles::Frontier,
     tree::{self, TreeHead},
-    vault::{Outside, Vault},
+    vault::{Found, Outside, Vault},
 };
 
 /// Leaves of one growth: its unfinished tiles are written anew by the next.
@@ -205,9 +205,12 @@ impl Sealer {
     ) -> Result<Option<SignedCheckpoint>, RoundError> {
         let Some((frontier, _)) = &self.edge else { return Ok(None) };
         let head = TreeHead { size: frontier.size(), root: frontier.root() };
-        self.prove(outside, &head).await?;
+        self.prove(state, outside, &head).await?;
         let is_news = outside.newest().is_none_or(|newest| newest.checkpoint.head.size < head.size);
-        let is_behind = outside.last.iter().any(|found| found.signed.checkpoint.head.size < head.size);
+        let is_behind = outside.last.iter().any(|found| {
+            let there = found.signed.checkpoint;
+            (there.origin.acceptances, there.head.size) < (state.acceptances, head.size)
+        });
         if head.size == 0 || !(is_news || is_behind) {
             return Ok(None);
         }
@@ -223,9 +226,10 @@ impl Sealer {
         Ok(Some(signed))
     }
 
-    /// Every checkpoint outside must be a beginning of this tree.
-    async fn prove(&self, outside: &Outside, head: &TreeHead) -> Result<(), RoundError> {
-        for found in &outside.last {
+    /// Every checkpoint outside must be a beginning of this tree, but for those from before an acceptance.
+    async fn prove(&self, state: &TreeState, outside: &Outside, head: &TreeHead) -> Result<(), RoundError> {
+        let is_current = |found: &&Found| found.signed.checkpoint.origin.acceptances == state.acceptances;
+        for found in outside.last.iter().filter(is_current) {
             let old = found.signed.checkpoint.head;
             if old.size <= head.size && !proofs::is_beginning(&*self.store, &old, head).await? {
                 return Err(RoundError::Violation(format!(
@@ -257,7 +261,7 @@ impl Sealer {
         if !is_news || origin != expected || head.size > state.size {
             return Ok(None);
         }
-        self.prove(outside, &head).await?;
+        self.prove(state, outside, &head).await?;
         if proofs::root(&*self.store, head.size).await? != Some(head.root) {
             return Err(RoundError::Violation(format!(
                 "the tree does not have the root of the checkpoint at position {}",
@@ -285,7 +289,10 @@ fn doubt(outside: &Outside, state: &TreeState) -> Option<String> {
         return Some(format!("a checkpoint outside of the database was altered: {altered}"));
     }
     if state.size > state.head {
-        return Some(format!("the log ends at position {}, but was sealed to {}: it went back", state.head, state.size));
+        return Some(format!(
+            "the log ends at position {}, but was sealed to {}: it went back",
+            state.head, state.size
+        ));
     }
     let newest = outside.newest()?.checkpoint;
     if newest.origin.acceptances != state.acceptances {

@@ -84,9 +84,8 @@ async fn proven(
     if needed(&spans).iter().any(|id| known.get(*id).is_none()) {
         *known = proofs::tiles_of(store, &spans).await?;
     }
-    let is_included = known
-        .proof(&spans)
-        .is_some_and(|proof| tree::is_included(&leaf, position - 1, head.size, &proof, &head.root));
+    let is_included =
+        known.proof(&spans).is_some_and(|proof| tree::is_included(&leaf, position - 1, head.size, &proof, &head.root));
     if !is_included {
         return Ok(Some("it is not the event that was sealed"));
     }

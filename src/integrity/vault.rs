@@ -333,7 +333,7 @@ fn private() -> OpenOptions {
 /// Replaces a file whole: after a power cut it is the old one or the new one.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", Uuid::new_v4().simple()));
+    beside.push(format!(".{}.tmp", Uuid::now_v7().simple()));
     let beside = PathBuf::from(beside);
     let written = (|| {
         let mut file = private().create_new(true).write(true).open(&beside)?;
@@ -394,7 +394,9 @@ mod tests {
         let (_folder, vaults) = vaults();
         let [vault, _] = &vaults;
         assert!(vault.outside().unwrap().newest().is_none());
-        for (acceptances, size, expected) in [(0, 5, (0, 5)), (0, 3, (0, 5)), (0, 9, (0, 9)), (1, 4, (1, 4)), (0, 99, (1, 4))] {
+        for (acceptances, size, expected) in
+            [(0, 5, (0, 5)), (0, 3, (0, 5)), (0, 9, (0, 9)), (1, 4, (1, 4)), (0, 99, (1, 4))]
+        {
             assert_eq!(vault.store(&signed(vault, acceptances, size)).unwrap(), Vec::<String>::new());
             let outside = vault.outside().unwrap();
             assert_eq!(outside.last.len(), 2);

@@ -57,7 +57,10 @@ struct Verification<'a> {
     /// The first leaf that is not the one in the stored tree, or below such a hash.
     differs: Option<u64>,
     bad: Option<FirstBad>,
+    /// Up to here the log is proven to be the one of a checkpoint.
     proven: u64,
+    /// Anchors passed.
+    met: usize,
     held: usize,
     remarks: Vec<String>,
 }
@@ -89,8 +92,7 @@ pub async fn verify(
         let next = i64::try_from(report.sealed_position + 1).unwrap_or(i64::MAX);
         let rows = store.rows(next, 1).await.unwrap_or_default();
         let now = clock.now().timestamp_micros();
-        report.unsealed_age_s =
-            rows.iter().next().map(|row| now.saturating_sub(row.recorded_at).max(0) as f64 / 1e6);
+        report.unsealed_age_s = rows.iter().next().map(|row| now.saturating_sub(row.recorded_at).max(0) as f64 / 1e6);
     }
     report.duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     Ok(report)
@@ -125,6 +127,7 @@ impl<'a> Verification<'a> {
             differs: None,
             bad: None,
             proven: 0,
+            met: 0,
             held: 0,
             remarks,
         };
@@ -213,7 +216,7 @@ impl<'a> Verification<'a> {
             Checked::Fault(fault) => return Ok(Some(fault)),
             Checked::PredecessorUnknown => {}
         }
-        while let Some(anchor) = self.anchors.get(self.held_here()) {
+        while let Some(anchor) = self.anchors.get(self.met) {
             if anchor.checkpoint.head.size != self.frontier.size() {
                 break;
             }
@@ -223,14 +226,13 @@ impl<'a> Verification<'a> {
                 self.bad = Some(FirstBad { position, to_position: Some(to), reason });
                 break;
             }
-            (self.proven, self.held) = (self.frontier.size(), self.held + 1);
+            (self.met, self.held) = (self.met + 1, self.held + 1);
+            // Of several checkpoints of one size all must fit.
+            if self.anchors.get(self.met).is_none_or(|next| next.checkpoint.head.size > self.frontier.size()) {
+                self.proven = self.frontier.size();
+            }
         }
         Ok(None)
-    }
-
-    /// Anchors met so far, without the one that reading began at.
-    fn held_here(&self) -> usize {
-        self.anchors.partition_point(|anchor| anchor.checkpoint.head.size <= self.proven)
     }
 
     /// Notes the first bad event, after everything before it was held against the stored tree.

@@ -132,7 +132,8 @@ impl TreeStore for PostgresStore {
     }
 
     fn release_tree(&self, owner: Uuid) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move { sqlx::query(RELEASE).bind(owner).execute(&self.pool).await.map(|_| ()).map_err(store_error) }.boxed()
+        async move { sqlx::query(RELEASE).bind(owner).execute(&self.pool).await.map(|_| ()).map_err(store_error) }
+            .boxed()
     }
 
     fn grow_tree(&self, growth: Growth) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -19,8 +19,7 @@ const TREE: &str = "SELECT t.size, t.acceptances, t.checkpoint, \
 const ACQUIRE: &str = "UPDATE merkle_tree SET epoch = epoch + (owner IS NOT ?1), owner = ?1, lease_until = ?3 \
      WHERE partition = 0 AND (owner IS NULL OR owner = ?1 OR lease_until < ?2) RETURNING epoch";
 const RELEASE: &str = "UPDATE merkle_tree SET owner = NULL, lease_until = NULL WHERE partition = 0 AND owner = ?1";
-const GROW: &str =
-    "UPDATE merkle_tree SET size = ?4 WHERE partition = 0 AND owner = ?1 AND epoch = ?2 AND size = ?3";
+const GROW: &str = "UPDATE merkle_tree SET size = ?4 WHERE partition = 0 AND owner = ?1 AND epoch = ?2 AND size = ?3";
 const STORE_TILE: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) VALUES (0, ?1, ?2, ?3) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = ?3 WHERE partition = 0 AND owner = ?1 AND epoch = ?2";
@@ -48,8 +47,7 @@ macro_rules! packed {
     };
 }
 const ROWS: &str = packed!("position >= ?1 ORDER BY position LIMIT ?2");
-const STREAM_ROWS: &str =
-    packed!("aggregate_id = CAST(?1 AS TEXT) AND sequence >= ?2 ORDER BY sequence LIMIT ?3");
+const STREAM_ROWS: &str = packed!("aggregate_id = CAST(?1 AS TEXT) AND sequence >= ?2 ORDER BY sequence LIMIT ?3");
 const PREDECESSOR: &str = "SELECT position, chain FROM events \
      WHERE partition = 0 AND aggregate_id = CAST(?1 AS TEXT) AND sequence = ?2";
 
@@ -185,8 +183,8 @@ impl TreeStore for SqliteStore {
     fn tiles<'a>(&'a self, ids: &'a [TileId]) -> BoxFuture<'a, Result<Vec<Tile>, StoreError>> {
         async move {
             let wanted: Vec<(u8, u64)> = ids.iter().map(|id| (id.level, id.index)).collect();
-            let wanted = serde_json::to_string(&wanted)
-                .map_err(|error| StoreError::Refused { reason: error.to_string() })?;
+            let wanted =
+                serde_json::to_string(&wanted).map_err(|error| StoreError::Refused { reason: error.to_string() })?;
             let rows = sqlx::query(TILES).bind(wanted).fetch_all(&self.pool).await.map_err(store_error)?;
             rows.iter().map(tile).collect()
         }
