@@ -1,6 +1,8 @@
 //! Verification of the whole log, or of what came after a checkpoint: every event is read, checked, and hashed into the
 //! tree anew, which must be the stored tree and have the root of every checkpoint.
 
+use std::ops::RangeInclusive;
+
 use event_sourcing_actors::ports::{Clock, StoreError};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
     proofs,
     report::{FirstBad, Report},
     tiles::{Frontier, TILE_HASHES, Tile, TileId},
+    tree::Hash,
 };
 
 /// Stored tiles compared at once.
@@ -54,8 +57,10 @@ struct Verification<'a> {
     checker: Checker,
     frontier: Frontier,
     computed: Vec<Tile>,
-    /// The first leaf that is not the one in the stored tree, or below such a hash.
-    differs: Option<u64>,
+    /// The first leaf that is not the one in the stored tree.
+    leaf_differs: Option<u64>,
+    /// The leaves below the first other hash that is not.
+    node_differs: Option<RangeInclusive<u64>>,
     bad: Option<FirstBad>,
     /// Up to here the log is proven to be the one of a checkpoint.
     proven: u64,
@@ -124,7 +129,8 @@ impl<'a> Verification<'a> {
             checker: Checker::after(0),
             frontier: Frontier::default(),
             computed: Vec::new(),
-            differs: None,
+            leaf_differs: None,
+            node_differs: None,
             bad: None,
             proven: 0,
             met: 0,
@@ -262,8 +268,16 @@ impl<'a> Verification<'a> {
             };
             for tile in tiles {
                 let stored = stored.iter().find(|stored| stored.id == tile.id).map(|stored| stored.hashes.as_slice());
-                let differs = first_difference(tile, stored.unwrap_or(&[]), self.state.size);
-                self.differs = [self.differs, differs].into_iter().flatten().min();
+                let Some(below) = first_difference(tile, stored.unwrap_or(&[]), self.state.size) else { continue };
+                let start = *below.start();
+                match tile.id.level {
+                    0 => self.leaf_differs = Some(self.leaf_differs.map_or(start, |first| first.min(start))),
+                    // Of two that begin alike the one with fewer leaves says more.
+                    _ => {
+                        let key = |below: &RangeInclusive<u64>| (*below.start(), *below.end());
+                        self.node_differs = self.node_differs.take().into_iter().chain([below]).min_by_key(key);
+                    }
+                }
             }
         }
         Ok(())
@@ -290,7 +304,13 @@ impl<'a> Verification<'a> {
     /// A leaf that differs comes before whatever was found after it. Whether the event or the tree was altered is told by
     /// the checkpoints.
     fn settle_difference(&mut self) {
-        let Some(position) = self.differs else { return };
+        // A leaf that differs makes every hash above it differ.
+        let position = match (self.leaf_differs, &self.node_differs) {
+            (Some(leaf), Some(below)) if *below.end() >= leaf => leaf,
+            (_, Some(below)) => *below.start(),
+            (Some(leaf), None) => leaf,
+            (None, None) => return,
+        };
         if self.bad.as_ref().is_some_and(|bad| bad.to_position.unwrap_or(bad.position) < position) {
             return;
         }
@@ -323,13 +343,16 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// Position of the first leaf below a hash that is not as stored, as far as the tree was sealed.
-fn first_difference(computed: &Tile, stored: &[super::tree::Hash], sealed: u64) -> Option<u64> {
+/// Positions of the leaves below the first hash that is not as stored, as far as the tree was sealed.
+fn first_difference(computed: &Tile, stored: &[Hash], sealed: u64) -> Option<RangeInclusive<u64>> {
     let TileId { level, index } = computed.id;
     let below = u32::from(level) * 8;
     let first = index * TILE_HASHES as u64;
     let sealed = usize::try_from((sealed >> below).saturating_sub(first)).unwrap_or(usize::MAX);
     let compared = computed.hashes.iter().take(sealed).enumerate();
     let mut differs = compared.filter(|(at, hash)| stored.get(*at) != Some(hash));
-    differs.next().map(|(at, _)| ((first + at as u64) << below) + 1)
+    differs.next().map(|(at, _)| {
+        let at = first + at as u64;
+        (at << below) + 1..=(at + 1) << below
+    })
 }

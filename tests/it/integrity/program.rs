@@ -186,8 +186,10 @@ async fn restored_backup_makes_the_server_read_only_until_an_operator_accepts_it
         assert!(Instant::now() < give_up, "{}", health(&server));
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let note = sealed(&server, 11);
-    assert!(note.lines().next().unwrap().ends_with("/1"), "a new origin: {note}");
+    while !sealed(&server, 11).lines().next().unwrap().ends_with("/1") {
+        assert!(Instant::now() < give_up, "no new origin: {}", sealed(&server, 11));
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
     assert_eq!(health(&server)["status"], "pass");
     assert!(server.terminate().success());
     expect(0, folder.path(), &["verify"]);
