@@ -92,6 +92,7 @@ struct Seen {
     violation: Option<String>,
     /// What keeps rounds from being done.
     trouble: Option<String>,
+    /// When the last round ended.
     since: Option<Instant>,
 }
 
@@ -181,7 +182,10 @@ impl Integrity {
             Ok(newest)
         })
         .await?;
-        this.lock().round.checkpoint = newest;
+        {
+            let mut seen = this.lock();
+            (seen.round.checkpoint, seen.since) = (newest, Some(Instant::now()));
+        }
         let sealer = Sealer::new(this.store.clone(), this.vault.clone(), lease);
         let task = tokio::spawn(this.clone().seal(sealer));
         *this.sealing.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -195,9 +199,16 @@ impl Integrity {
 
     async fn seal(self: Arc<Self>, mut sealer: Sealer) {
         loop {
-            // Long rounds are not cut off half-way: what they wait for is bounded by the store's own deadlines.
-            self.note(sealer.round().await).await;
-            if self.stop.is_cancelled() {
+            // Read first: a round that was under way when the end came may not have seen the last events.
+            let is_last = self.stop.is_cancelled();
+            // Rounds are not cut off half-way: what they wait for is bounded by the store's own deadlines.
+            let result = sealer.round().await;
+            let has_more = result.as_ref().is_ok_and(Round::has_more);
+            self.note(result).await;
+            if has_more {
+                continue;
+            }
+            if is_last {
                 break;
             }
             let _ = tokio::time::timeout(self.interval, self.stop.cancelled()).await;

@@ -37,14 +37,17 @@ impl Integrity {
         let now = self.clock.now().timestamp_micros();
         let seen = self.lock();
         let is_read_only = seen.round.state.as_ref().is_some_and(|state| state.is_read_only);
-        let is_late = seen.since.is_some_and(|since| since.elapsed().as_secs_f64() > UNSEALED_SECONDS_MAX);
+        let patience = UNSEALED_SECONDS_MAX.max(2.0 * self.interval.as_secs_f64());
+        let is_late = seen.since.is_some_and(|since| since.elapsed().as_secs_f64() > patience);
         let age = seen.round.unsealed_since.map_or(0.0, |since| now.saturating_sub(since) as f64 / 1e6);
         let (standing, detail) = if let Some(reason) = &seen.violation {
             (Standing::Violated, Some(format!("{reason}; {ADVICE}")))
         } else if is_read_only {
             (Standing::Violated, Some(ADVICE.to_owned()))
-        } else if let Some(trouble) = seen.trouble.as_ref().filter(|_| is_late || seen.since.is_none()) {
+        } else if let Some(trouble) = seen.trouble.as_ref().filter(|_| is_late) {
             (Standing::Doubtful, Some(format!("nothing can be sealed: {trouble}")))
+        } else if is_late {
+            (Standing::Doubtful, Some("sealing takes long: the last round has not ended yet".to_owned()))
         } else if age > UNSEALED_SECONDS_MAX {
             (Standing::Doubtful, Some(format!("the oldest unsealed event is {age:.0} s old")))
         } else if let Some(trouble) = seen.round.troubles.first() {

@@ -23,6 +23,8 @@ use super::{
 
 /// Leaves of one growth: its unfinished tiles are written anew by the next.
 const GROWTH_MAX: u64 = 8_192;
+/// Leaves of one round: what is left is signed by the next, which comes at once.
+const ROUND_MAX: u64 = 65_536;
 /// Looks before a round believes in what may be another process that is just accepting or writing.
 const LOOKS: u32 = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -64,6 +66,13 @@ pub(super) struct Sealer {
     me: Uuid,
     held: Option<(SealLease, Instant)>,
     edge: Option<(Frontier, Checker)>,
+}
+
+impl Round {
+    /// Whether this process can go on at once.
+    pub fn has_more(&self) -> bool {
+        self.is_owner && self.state.as_ref().is_some_and(|state| state.head > self.sealed)
+    }
 }
 
 impl Sealer {
@@ -141,8 +150,9 @@ impl Sealer {
         Ok(lease)
     }
 
-    /// Lets the tree grow to the log's head; returns its size.
+    /// Lets the tree grow to the log's head, or as far as a round goes; returns its size.
     async fn grow(&mut self, lease: SealLease, size: u64, head: u64) -> Result<u64, RoundError> {
+        let head = head.min(size + ROUND_MAX);
         let (mut frontier, mut checker) = match self.edge.take() {
             Some(edge) if edge.0.size() == size => edge,
             _ => match proofs::frontier(&*self.store, size).await? {

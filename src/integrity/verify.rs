@@ -114,6 +114,9 @@ impl<'a> Verification<'a> {
         if anchors.is_empty() && !wanted.is_chain_only {
             remarks.push("no checkpoint from outside of the database: a cut tail cannot be excluded".to_owned());
         }
+        if anchors.iter().any(|anchor| !anchor.is_signed) {
+            remarks.push("a checkpoint is signed by no key that is known here".to_owned());
+        }
         if acceptances.is_some_and(|outside| outside != state.acceptances) {
             remarks.push(format!(
                 "the database counts {} accepted rollbacks, the checkpoints outside {}",

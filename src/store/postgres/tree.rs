@@ -28,7 +28,7 @@ const GROW: &str = "WITH grown AS (UPDATE merkle_tree SET size = $4 \
          FROM grown g CROSS JOIN unnest($5::smallint[], $6::bigint[], $7::bytea[]) n(level, tile, hashes) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = $3 WHERE partition = 0 AND owner = $1 AND epoch = $2";
-const REFUSE: &str = "UPDATE log_head SET read_only = true WHERE partition = 0 \
+const REFUSE: &str = "UPDATE log_head SET read_only = true WHERE partition = 0 AND NOT read_only \
      AND (SELECT acceptances FROM merkle_tree WHERE partition = 0) = $1";
 const ACCEPT: &str = "WITH accepted AS (UPDATE merkle_tree SET acceptances = $1, checkpoint = $2 \
          WHERE partition = 0 RETURNING partition) \

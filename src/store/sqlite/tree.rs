@@ -23,7 +23,7 @@ const GROW: &str = "UPDATE merkle_tree SET size = ?4 WHERE partition = 0 AND own
 const STORE_TILE: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) VALUES (0, ?1, ?2, ?3) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = ?3 WHERE partition = 0 AND owner = ?1 AND epoch = ?2";
-const REFUSE: &str = "UPDATE log_head SET read_only = 1 WHERE partition = 0 \
+const REFUSE: &str = "UPDATE log_head SET read_only = 1 WHERE partition = 0 AND read_only = 0 \
      AND (SELECT acceptances FROM merkle_tree WHERE partition = 0) = ?1";
 const ACCEPT: &str = "UPDATE merkle_tree SET acceptances = ?1, checkpoint = ?2 WHERE partition = 0";
 const OPEN_AGAIN: &str = "UPDATE log_head SET read_only = 0 WHERE partition = 0";
