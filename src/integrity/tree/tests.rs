@@ -1,3 +1,5 @@
+//! Held against the definitions, word for word, and against published vectors.
+
 use std::{collections::HashMap, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
