@@ -219,7 +219,7 @@ fn older_schema_is_left_alone_until_migrate() {
     let ended = expect(2, folder.path(), &["events", "list"]);
     assert!(ended.stderr.contains("event-sourcing-cqrs migrate"), "{ended:?}");
     let migrated = expect(0, folder.path(), &["migrate", "--format", "json"]).json();
-    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(4)));
+    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(5)));
     expect(0, folder.path(), &["events", "list"]);
 }
 
