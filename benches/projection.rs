@@ -68,7 +68,7 @@ async fn benches() -> Vec<Bench> {
 async fn app(url: &str) -> Arc<App> {
     let mut settings = Settings::default();
     settings.cache.enabled = false;
-    Arc::new(App::builder().settings(settings).database_url(url).unwrap().start().await.unwrap())
+    Arc::new(App::builder().settings(settings).seal(false).database_url(url).unwrap().start().await.unwrap())
 }
 
 fn balance_of(account: u64) -> QueryRequest {

@@ -96,7 +96,7 @@ async fn ours(has_cache: bool) -> (SocketAddr, App, tempfile::TempDir) {
     let mut settings = Settings::default();
     settings.cache.enabled = has_cache;
     let url = format!("sqlite://{}", folder.path().join("store.db").display());
-    let app = App::builder().settings(settings).database_url(&url).unwrap().start().await.unwrap();
+    let app = App::builder().settings(settings).seal(false).database_url(&url).unwrap().start().await.unwrap();
     for account in 0..ACCOUNTS {
         let create = CreateAccount { account_id: None, owner: "bench".to_owned(), initial_balance: 0 };
         app.execute::<Account>(format!("acc-{account}"), create).await.unwrap();

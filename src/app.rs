@@ -4,6 +4,7 @@
 //! one process.
 
 mod cache;
+mod evidence;
 mod read_side;
 mod storage;
 
@@ -30,6 +31,7 @@ pub use storage::{Migrated, Storage};
 
 use crate::{
     domain,
+    integrity::Integrity,
     projections::DeclarationError,
     sagas,
     settings::{Database, SagaDefinition, Settings, SettingsError},
@@ -50,6 +52,7 @@ pub struct AppBuilder {
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
+    seals: bool,
 }
 
 /// Why an app does not start.
@@ -105,6 +108,14 @@ pub enum AppError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Cache(#[from] crate::cache::redis::CacheError),
+    /// Keys and checkpoints cannot be kept.
+    #[error("the folder of the evidence, {folder}, cannot be used: {source}; integrity.directory names another")]
+    Integrity {
+        /// The folder.
+        folder: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -187,6 +198,13 @@ impl AppBuilder {
     #[must_use]
     pub fn follow(self, follows: bool) -> Self {
         Self { follows, ..self }
+    }
+
+    /// Whether this process seals the log and signs checkpoints, or stands by to do it, if the settings do not say no; yes
+    /// unless set. Else it only verifies and proves, and makes no key.
+    #[must_use]
+    pub fn seal(self, seals: bool) -> Self {
+        Self { seals, ..self }
     }
 
     /// Adds an aggregate of the embedder's.
@@ -296,7 +314,17 @@ impl AppBuilder {
             builder = builder.query_cache(port);
         }
         let runtime = Arc::new(builder.start().await?);
-        Ok(App { runtime, storage, views, cache, settings })
+        let integrity = evidence::start(&settings, &storage, &runtime, views.as_ref().unwrap_or(&storage), self.seals);
+        let integrity = match integrity.await {
+            Ok(integrity) => integrity,
+            Err(error) => {
+                // Nothing else was begun: what is started ends in order.
+                runtime.shutdown().await;
+                storage.close().await;
+                return Err(error);
+            }
+        };
+        Ok(App { runtime, storage, views, cache, integrity, settings })
     }
 }
 
@@ -321,6 +349,7 @@ pub struct App {
     storage: Storage,
     views: Option<Storage>,
     cache: Cache,
+    integrity: Option<Arc<Integrity>>,
     settings: Settings,
 }
 
@@ -341,6 +370,7 @@ impl App {
             middleware: Vec::new(),
             authorizer: None,
             opening: Opening::default(),
+            seals: true,
         }
     }
 
@@ -388,6 +418,12 @@ impl App {
         &self.cache
     }
 
+    /// Evidence against tampering; `None` when the settings say no.
+    #[must_use]
+    pub fn integrity(&self) -> Option<&Arc<Integrity>> {
+        self.integrity.as_ref()
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -397,6 +433,10 @@ impl App {
     /// Answers what is in flight, ends every task and closes the store. Returns whether all was answered in time.
     pub async fn shutdown(&self) -> bool {
         let was_drained = self.runtime.shutdown().await;
+        if let Some(integrity) = &self.integrity {
+            // The journal has ended: this seals and signs the last events.
+            integrity.close().await;
+        }
         self.cache.close().await;
         if let Some(views) = &self.views {
             views.close().await;

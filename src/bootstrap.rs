@@ -75,6 +75,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
         }
     };
     let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
+    let context = app.integrity().cloned().into_iter().fold(context, HttpContext::integrity);
     let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
     let stop = CancellationToken::new();
     let options = options(&settings);

@@ -9,6 +9,7 @@ mod events;
 mod exit;
 mod healthcheck;
 mod input;
+mod integrity;
 mod local;
 mod migrate;
 mod operation;
@@ -24,6 +25,7 @@ mod status;
 mod table;
 mod target;
 mod text;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -115,6 +117,11 @@ enum Word {
     Saga(saga::Saga),
     /// Fold an aggregate's events into its state
     Replay(replay::Replay),
+    /// Say whether the log is what was recorded: exit code 4 when it is not
+    Verify(verify::Verify),
+    /// Look after checkpoints and keys
+    #[command(subcommand)]
+    Integrity(integrity::Integrity),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -177,6 +184,8 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Operation(word) => word.run(context).await,
         Word::Saga(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
+        Word::Verify(word) => Box::pin(word.run(context)).await,
+        Word::Integrity(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,
     }

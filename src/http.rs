@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod health;
 mod index;
+mod integrity;
 mod live;
 mod metrics;
 mod negotiate;

@@ -9,6 +9,7 @@
 //! - [`projections`], [`views`], [`queries`]: the read models, their rows, and what can be asked of them; pure
 //! - [`sagas`]: long-running transactions over commands of the domains; pure
 //! - [`cache`]: where answers of queries are kept for a while
+//! - [`integrity`]: evidence against tampering: a Merkle tree over the log, signed checkpoints, proofs, verification
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)
@@ -20,6 +21,7 @@ pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod integrity;
 pub mod projections;
 pub mod queries;
 pub mod sagas;

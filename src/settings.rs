@@ -235,6 +235,7 @@ impl Settings {
 
     fn bounds(&self) -> Vec<schema::Bound> {
         let mut bounds = self.event_store.bounds();
+        bounds.extend(self.integrity.bounds());
         bounds.extend(self.projections.bounds());
         bounds.extend(self.cache.bounds());
         bounds.extend(self.commands.bounds());

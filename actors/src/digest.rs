@@ -63,10 +63,16 @@ impl LeafHash {
     /// SHA-256(0x00 ‖ position ‖ `recorded_at` in microseconds ‖ checksum), numbers as 8 bytes, most significant first.
     #[must_use]
     pub fn of(event: &RecordedEvent) -> Self {
+        Self::of_parts(event.position.0, event.recorded_at.timestamp_micros(), event.checksum)
+    }
+
+    /// The same from its parts.
+    #[must_use]
+    pub fn of_parts(position: u64, recorded_at_micros: i64, checksum: Checksum) -> Self {
         let mut hash = Sha256::new_with_prefix([0]);
-        hash.update(event.position.0.to_be_bytes());
-        hash.update(event.recorded_at.timestamp_micros().to_be_bytes());
-        hash.update(event.checksum.0);
+        hash.update(position.to_be_bytes());
+        hash.update(recorded_at_micros.to_be_bytes());
+        hash.update(checksum.0);
         Self(hash.finalize().into())
     }
 }
@@ -119,13 +125,52 @@ impl Covered<'_> {
     /// The event's checksum.
     #[must_use]
     pub fn checksum(&self) -> Checksum {
-        let mut hash = Sha256::new().chain_update(EVENT_TAG);
-        for text in [self.aggregate_id.as_str(), self.aggregate_type.as_str(), self.event_type.as_str()] {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text.as_bytes());
+        StoredParts {
+            aggregate_id: self.aggregate_id.as_str().as_bytes(),
+            aggregate_type: self.aggregate_type.as_str().as_bytes(),
+            sequence: self.sequence.0,
+            event_id: self.event_id.0.as_bytes(),
+            event_type: self.event_type.as_str().as_bytes(),
+            schema_version: self.schema_version,
+            data: self.data,
+            metadata: self.metadata,
         }
-        hash.update(self.sequence.0.to_be_bytes());
-        hash.update(self.event_id.0.as_bytes());
+        .checksum()
+    }
+}
+
+/// The same as bytes: what is stored need not be a name or an id any more, and still has a digest.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredParts<'a> {
+    /// The stream.
+    pub aggregate_id: &'a [u8],
+    /// Its type.
+    pub aggregate_type: &'a [u8],
+    /// Place in the stream.
+    pub sequence: u64,
+    /// The event's own id.
+    pub event_id: &'a [u8; 16],
+    /// The event's type.
+    pub event_type: &'a [u8],
+    /// Shape of the payload.
+    pub schema_version: u32,
+    /// Stored payload.
+    pub data: &'a [u8],
+    /// Stored metadata.
+    pub metadata: &'a [u8],
+}
+
+impl StoredParts<'_> {
+    /// The event's checksum.
+    #[must_use]
+    pub fn checksum(&self) -> Checksum {
+        let mut hash = Sha256::new().chain_update(EVENT_TAG);
+        for text in [self.aggregate_id, self.aggregate_type, self.event_type] {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+        hash.update(self.sequence.to_be_bytes());
+        hash.update(self.event_id);
         hash.update(self.schema_version.to_be_bytes());
         hash.update(Sha256::digest(self.data));
         hash.update(Sha256::digest(self.metadata));

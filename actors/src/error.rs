@@ -114,6 +114,12 @@ pub enum CommandError {
         /// What it said.
         reason: String,
     },
+    /// The log takes no appends until an operator decides; nothing was done.
+    #[error("the log is read-only: {reason}")]
+    ReadOnly {
+        /// Why.
+        reason: String,
+    },
     /// The aggregate fails again and again and is parked; nothing was done.
     #[error("{aggregate_id} is parked after repeated failures: {reason}")]
     Parked {
@@ -159,6 +165,7 @@ impl CommandError {
             Self::Overloaded { .. } | Self::Parked { .. } => "overloaded",
             Self::Draining => "draining",
             Self::StoreUnavailable { .. } => "store_unavailable",
+            Self::ReadOnly { .. } => "read_only",
             Self::DeadlineExceeded | Self::OutcomeUnknown { .. } | Self::Interrupted => "timeout",
             Self::Internal { .. } => "internal",
         }
@@ -169,6 +176,7 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { reason } => Self::StoreUnavailable { reason },
+            StoreError::ReadOnly { reason } => Self::ReadOnly { reason },
             StoreError::DurabilityLost { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal { reason: error.to_string() }
             }

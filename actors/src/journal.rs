@@ -323,7 +323,10 @@ fn refuse_unit(unit: Unit, error: &StoreError) {
     let is_theirs = unit.len() > 1 && unit.iter().any(is_malformed);
     fail_unit(unit, &[], |member| {
         if !is_theirs || is_malformed(member) {
-            member.work.answer(Err(CommandError::Internal { reason: error.to_string() }));
+            member.work.answer(Err(match error {
+                StoreError::ReadOnly { reason } => CommandError::ReadOnly { reason: reason.clone() },
+                error => CommandError::Internal { reason: error.to_string() },
+            }));
         }
     });
 }

@@ -88,7 +88,7 @@ impl Failure {
     #[cfg(any(feature = "http", test))]
     pub(crate) fn from_problem(status: u16, problem: &Problem) -> Self {
         let exit = match (status, problem.code.as_str()) {
-            (_, "integrity-violation") => Exit::Integrity,
+            (_, "integrity-violation" | "read-only") => Exit::Integrity,
             (404, _) => Exit::NotFound,
             (409 | 412, _) => Exit::Conflict,
             (401 | 403, _) => Exit::Denied,
@@ -158,7 +158,8 @@ impl From<AppError> for Failure {
                     .and("`serve` and `migrate` make it; --database-url or DATABASE_URL names another");
             }
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
-            AppError::Store(StoreError::Corrupt { .. }) => Exit::Integrity,
+            AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
+            AppError::Integrity { .. } => Exit::Usage,
             AppError::Store(StoreError::Refused { .. } | StoreError::DurabilityLost { .. }) | AppError::Start(_) => {
                 Exit::Failed
             }
@@ -171,7 +172,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match error {
             StoreError::Unavailable { .. } => Exit::Unavailable,
-            StoreError::Corrupt { .. } => Exit::Integrity,
+            StoreError::Corrupt { .. } | StoreError::ReadOnly { .. } => Exit::Integrity,
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -205,6 +206,7 @@ impl From<CommandError> for Failure {
             | CommandError::EventIdReused { .. }
             | CommandError::KeyInProgress => Exit::Conflict,
             CommandError::Unauthenticated | CommandError::Forbidden { .. } => Exit::Denied,
+            CommandError::ReadOnly { .. } => Exit::Integrity,
             CommandError::Overloaded { .. }
             | CommandError::Draining
             | CommandError::StoreUnavailable { .. }
@@ -248,6 +250,8 @@ mod tests {
         assert_eq!(exit(412, "precondition-failed"), Failure::from(conflict).exit);
         assert_eq!(exit(422, "idempotency-key-reused"), Failure::from(CommandError::KeyReused).exit);
         assert_eq!(exit(409, "idempotency-in-progress"), Failure::from(CommandError::KeyInProgress).exit);
+        let read_only = CommandError::ReadOnly { reason: String::new() };
+        assert_eq!(exit(503, "read-only"), Failure::from(read_only).exit);
         assert_eq!(exit(503, "draining"), Failure::from(CommandError::Draining).exit);
         assert_eq!(exit(401, "unauthenticated"), Failure::from(CommandError::Unauthenticated).exit);
         assert_eq!(exit(422, "validation-failed"), Failure::from(CommandError::Invalid { errors: vec![] }).exit);

@@ -158,7 +158,7 @@ pub(crate) async fn finish(
 }
 
 /// Waits for the end, however long it takes; a signal ends the waiting, not the operation.
-async fn wait(target: &Target, mut operation: wire::Operation) -> Result<wire::Operation, Failure> {
+pub(crate) async fn wait(target: &Target, mut operation: wire::Operation) -> Result<wire::Operation, Failure> {
     let mut signals = Signals::take()?;
     let mut progress = Progress::new(&operation);
     while !operation.has_ended() {

@@ -1,5 +1,6 @@
 //! Words on a running server: a small HTTP client, one connection a request.
 
+mod integrity;
 mod projections;
 mod sagas;
 

@@ -102,6 +102,8 @@ codes! {
         "Nothing was done. Wait as long as Retry-After says, then send the request again.";
     DRAINING "draining" SERVICE_UNAVAILABLE "The server is shutting down"
         "Nothing was done. Send the request again; another replica takes it.";
+    READ_ONLY "read-only" SERVICE_UNAVAILABLE "The log takes no events at the moment"
+        "Nothing was done. What is stored is not what was signed, so nothing is added until an operator has decided; reads go on. GET /health says what was found, under `integrity`.";
     STORE_UNAVAILABLE "store-unavailable" SERVICE_UNAVAILABLE "The event store does not answer"
         "Nothing was done. Wait as long as Retry-After says, then send the request again.";
     PROJECTION_BEHIND "projection-behind" SERVICE_UNAVAILABLE "The read model has not come so far yet"

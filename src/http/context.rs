@@ -11,12 +11,14 @@ use std::{
 use event_sourcing_actors::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{HttpOptions, health::HealthCheck, metrics::HttpMetrics};
+use super::{HttpOptions, health::HealthCheck, integrity::IntegrityCheck, metrics::HttpMetrics};
+use crate::integrity::Integrity;
 
 /// The runtime behind the door, its health checks, and whether the process wants traffic.
 pub struct HttpContext {
     pub(super) runtime: Arc<Runtime>,
     pub(super) checks: Vec<Arc<dyn HealthCheck>>,
+    pub(super) integrity: Option<Arc<Integrity>>,
     is_draining: AtomicBool,
     is_starting: AtomicBool,
 }
@@ -31,7 +33,13 @@ impl HttpContext {
     /// A door to this runtime.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>) -> Self {
-        Self { runtime, checks: Vec::new(), is_draining: AtomicBool::new(false), is_starting: AtomicBool::new(false) }
+        Self {
+            runtime,
+            checks: Vec::new(),
+            integrity: None,
+            is_draining: AtomicBool::new(false),
+            is_starting: AtomicBool::new(false),
+        }
     }
 
     /// Adds a health check; `/health` shows it under its name. `event_store`, `aggregates`, `sagas` and the
@@ -39,6 +47,14 @@ impl HttpContext {
     #[must_use]
     pub fn health_check(mut self, check: Arc<dyn HealthCheck>) -> Self {
         self.checks.push(check);
+        self
+    }
+
+    /// Answers `/api/v1/integrity` and shows a health check `integrity`.
+    #[must_use]
+    pub fn integrity(mut self, integrity: Arc<Integrity>) -> Self {
+        self.checks.push(Arc::new(IntegrityCheck(integrity.clone())));
+        self.integrity = Some(integrity);
         self
     }
 

@@ -18,6 +18,9 @@ use super::request::Ids;
 /// Faults one answer lists at most; who looks for faults stops there.
 pub(super) const ERRORS_MAX: usize = 20;
 
+/// An operator does not decide within a second.
+const READ_ONLY_RETRY: Duration = Duration::from_secs(60);
+
 /// An answer that is not a success.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -168,6 +171,7 @@ impl Problem {
                 Self::new(OUTCOME_UNKNOWN, detail).with("command_id", command_id.to_string())
             }
             CommandError::StoreUnavailable { reason } => Self::of_store(&StoreError::Unavailable { reason }),
+            CommandError::ReadOnly { .. } => Self::new(READ_ONLY, detail).retry_after(READ_ONLY_RETRY),
             CommandError::KeyInProgress => Self::new(IDEMPOTENCY_IN_PROGRESS, detail).retry_after(Duration::ZERO),
             CommandError::Unauthenticated => {
                 Self::new(UNAUTHENTICATED, detail).header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
@@ -197,6 +201,7 @@ impl Problem {
             StoreError::Unavailable { .. } => {
                 Self::new(STORE_UNAVAILABLE, "the event store does not answer; nothing was done")
             }
+            StoreError::ReadOnly { .. } => Self::new(READ_ONLY, error.to_string()).retry_after(READ_ONLY_RETRY),
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Self::internal(),
             StoreError::Corrupt { .. } => {
                 Self::new(INTEGRITY_VIOLATION, "the event store holds something that cannot be read")
@@ -315,6 +320,7 @@ mod tests {
             (CommandError::Overloaded { scope: "process", retry_after: time }, (503, "overloaded", true)),
             (CommandError::Draining, (503, "draining", true)),
             (CommandError::StoreUnavailable { reason: text() }, (503, "store-unavailable", true)),
+            (CommandError::ReadOnly { reason: text() }, (503, "read-only", true)),
             (CommandError::Parked { aggregate_id, reason: text(), retry_after: time }, (503, "overloaded", true)),
             (CommandError::DeadlineExceeded, (503, "overloaded", true)),
             (CommandError::OutcomeUnknown { command_id: CommandId(Uuid::nil()) }, (503, "outcome-unknown", true)),

@@ -1,6 +1,9 @@
 //! `/api/v1/operations`: long work, followed and given up.
 
-use event_sourcing_actors::{ports::OperationStatus, projections::ProjectionsError};
+use event_sourcing_actors::{
+    ports::{self, OperationStatus},
+    projections::ProjectionsError,
+};
 use uuid::Uuid;
 
 use super::{
@@ -39,6 +42,7 @@ pub(super) async fn cancel(call: Call) -> Answer {
     let before = projections.operation(id).await?;
     call.query().finish()?;
     let operation = match before.status {
+        OperationStatus::Running if before.kind == crate::integrity::KIND => given_up(&call, before).await?,
         OperationStatus::Running => match projections.cancel(id).await {
             Ok(operation) => operation,
             // It may have ended in between: then that is the reason.
@@ -58,6 +62,14 @@ pub(super) async fn cancel(call: Call) -> Answer {
         }
         OperationStatus::Running | OperationStatus::Cancelled => Ok(reply::json(&Operation::try_from(operation)?)),
     }
+}
+
+/// A verification belongs to no projection.
+async fn given_up(call: &Call, operation: ports::Operation) -> Result<ports::Operation, Box<Problem>> {
+    if let Some(integrity) = &call.server.context.integrity {
+        integrity.cancel_verification(&operation).await.map_err(|error| Problem::of_store(&error))?;
+    }
+    Ok(call.runtime().projections().operation(operation.id).await?)
 }
 
 fn id(call: &Call) -> Result<Uuid, Box<Problem>> {

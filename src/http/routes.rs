@@ -20,7 +20,7 @@ use super::{
     aggregates, body, commands,
     context::Server,
     error::{self, Answer, Problem},
-    events, health, index, metrics, operations, problems, projections, queries, replay, reply,
+    events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
     sagas, version,
 };
@@ -53,6 +53,12 @@ routes! {
     "/api/v1/replay"                          POST replay::replay;
     "/api/v1/aggregates"                      GET aggregates::list;
     "/api/v1/aggregates/{aggregate_id}"       GET aggregates::show;
+    "/api/v1/aggregates/{aggregate_id}/verify" GET integrity::verify_stream;
+    "/api/v1/integrity/checkpoint"            GET integrity::checkpoint;
+    "/api/v1/integrity/key"                   GET integrity::key;
+    "/api/v1/integrity/proof"                 GET integrity::proof;
+    "/api/v1/integrity/consistency"           GET integrity::consistency;
+    "/api/v1/integrity/verify"                POST integrity::verify;
     "/api/v1/queries"                         POST queries::ask;
     "/api/v1/projections"                     GET projections::list;
     "/api/v1/projections/{name}"              GET projections::show;

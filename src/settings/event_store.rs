@@ -111,9 +111,32 @@ impl Auth {
 }
 
 /// Evidence against tampering.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Integrity {
+    /// Whether evidence is kept.
+    pub enabled: bool,
     /// Folder of signing key and checkpoints; see [`integrity_directory`](super::Settings::integrity_directory).
     pub directory: Option<PathBuf>,
+    /// Further files that get each checkpoint.
+    pub targets: Vec<PathBuf>,
+    /// Milliseconds between two looks for events that are not sealed yet.
+    pub interval_ms: u64,
+    /// Milliseconds after which another process seals where one has died.
+    pub lease_ms: u64,
+}
+
+impl Default for Integrity {
+    fn default() -> Self {
+        Self { enabled: true, directory: None, targets: Vec::new(), interval_ms: 1_000, lease_ms: 10_000 }
+    }
+}
+
+impl Integrity {
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        vec![
+            bound("integrity.interval_ms", self.interval_ms, 50..=60_000),
+            bound("integrity.lease_ms", self.lease_ms, 1_000..=600_000),
+        ]
+    }
 }

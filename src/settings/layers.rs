@@ -145,6 +145,8 @@ fn overlay(key: String, tree: &mut Json, value: Value, origins: &mut BTreeMap<St
         ValueKind::U64(number) => Json::from(number),
         ValueKind::Boolean(truth) => Json::from(truth),
         ValueKind::String(text) => Json::from(text),
+        // Of texts only, says the schema.
+        ValueKind::Array(items) => items.into_iter().filter_map(|item| item.into_string().ok()).collect(),
         // The schema lets nothing else through.
         _ => Json::Null,
     };

@@ -116,6 +116,10 @@ impl Reader<'_> {
                 Some(truth) => ValueKind::Boolean(truth),
                 None => return Err(self.wrong(key, "true or false", &kind)),
             },
+            (Json::Array(_), kind) => match self.texts(kind) {
+                Ok(texts) => ValueKind::Array(texts),
+                Err(kind) => return Err(self.wrong(key, "a list of texts", &kind)),
+            },
             (Json::Null, ValueKind::Nil) => ValueKind::Nil,
             (_, ValueKind::String(text)) => ValueKind::String(if self.is_text { text.trim().to_owned() } else { text }),
             // The value may be a secret: say its type only.
@@ -165,6 +169,20 @@ impl Reader<'_> {
             ValueKind::Boolean(truth) => Some(*truth),
             ValueKind::String(text) if self.is_text => text.trim().to_lowercase().parse().ok(),
             _ => None,
+        }
+    }
+
+    /// A list of texts; from where there is only text, with commas between them.
+    fn texts(&self, kind: ValueKind) -> Result<Vec<Value>, ValueKind> {
+        let text = |text: &str| Value::new(Some(&self.origin), ValueKind::String(text.trim().to_owned()));
+        match kind {
+            ValueKind::Nil => Ok(Vec::new()),
+            ValueKind::String(all) if self.is_text => Ok(all.split(',').map(text).collect()),
+            ValueKind::Array(items) => {
+                let is_text = |item: &Value| matches!(item.kind, ValueKind::String(_));
+                if items.iter().all(is_text) { Ok(items) } else { Err(ValueKind::Array(items)) }
+            }
+            other => Err(other),
         }
     }
 

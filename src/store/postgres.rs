@@ -14,6 +14,7 @@ mod operations;
 mod parked;
 mod projections;
 mod snapshots;
+mod tree;
 mod upkeep;
 mod views;
 
@@ -40,6 +41,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("snapshots", include_str!("../../migrations/postgres/0002_snapshots.sql")),
     ("views", include_str!("../../migrations/postgres/0003_views.sql")),
     ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
+    ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

@@ -13,6 +13,7 @@ mod parked;
 mod projections;
 mod slot;
 mod snapshots;
+mod tree;
 mod upkeep;
 mod views;
 mod writer;
@@ -44,6 +45,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("snapshots", include_str!("../../migrations/sqlite/0002_snapshots.sql")),
     ("views", include_str!("../../migrations/sqlite/0003_views.sql")),
     ("read_models", include_str!("../../migrations/sqlite/0004_read_models.sql")),
+    ("integrity", include_str!("../../migrations/sqlite/0005_integrity.sql")),
 ];
 
 const HAS_SCHEMA: &str =

@@ -49,8 +49,8 @@ impl Verdicts {
             return UnitOutcome::Wait;
         }
         if self.is_read_only && stores_something(unit) {
-            let reason = "the log is read-only: its integrity is in doubt until an operator decides".to_owned();
-            return UnitOutcome::Failed(StoreError::Refused { reason });
+            let reason = "its integrity is in doubt until an operator decides".to_owned();
+            return UnitOutcome::Failed(StoreError::ReadOnly { reason });
         }
         let first_position = if unit.events.is_empty() { *last } else { last.next() };
         *last = last.plus(unit.events.len() as u64);

@@ -40,7 +40,7 @@ fn with_store() -> TempDir {
 fn every_word_prints_for_people() {
     let folder = with_store();
     let shown = |words: &[&str]| expect(0, folder.path(), words).stdout;
-    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 4, already up to date\n");
+    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 5, already up to date\n");
     let list = shown(&["events", "list"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains("account acc-1#2") && list.contains(r#"{"a":1.50}"#), "{list}");
@@ -50,7 +50,7 @@ fn every_word_prints_for_people() {
     assert!(replay.starts_with("account acc-1 at version 2 (2 events folded in "), "{replay}");
     assert!(replay.ends_with("{\"account_id\":\"acc-1\",\"owner\":\"J\",\"balance\":15,\"status\":\"open\"}\n"));
     let status = shown(&["status"]);
-    for row in ["store          sqlite", "schema         4", "head position  3", "streams        2"] {
+    for row in ["store          sqlite", "schema         5", "head position  3", "streams        2"] {
         assert!(status.contains(row), "{status}");
     }
     assert!(shown(&["config", "show"]).contains("commands.deadline_ms"));
@@ -64,7 +64,7 @@ fn every_word_prints_for_people() {
 fn every_word_prints_json_and_lines() {
     let folder = with_store();
     let run = |words: &[&str]| expect(0, folder.path(), &[&["--format", "json"], words].concat()).json();
-    assert_eq!(run(&["migrate"])["schema"], 4);
+    assert_eq!(run(&["migrate"])["schema"], 5);
     let list = run(&["events", "list", "--event-type", "MoneyDeposited"]);
     assert_eq!((&list["events"][0]["sequence"], &list["next_cursor"]), (&json!(2), &json!(3)));
     assert_eq!(run(&["events", "list", "--aggregate-type", "note"])["events"].as_array().unwrap().len(), 1);
@@ -219,7 +219,7 @@ fn older_schema_is_left_alone_until_migrate() {
     let ended = expect(2, folder.path(), &["events", "list"]);
     assert!(ended.stderr.contains("event-sourcing-cqrs migrate"), "{ended:?}");
     let migrated = expect(0, folder.path(), &["migrate", "--format", "json"]).json();
-    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(4)));
+    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(5)));
     expect(0, folder.path(), &["events", "list"]);
 }
 

@@ -14,6 +14,8 @@ mod declared;
 mod faults;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
+mod integrity;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

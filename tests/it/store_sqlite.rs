@@ -51,7 +51,7 @@ async fn three_processes_open_one_new_file_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 4);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
     }
 }
 
@@ -98,7 +98,7 @@ async fn newer_and_edited_and_foreign_databases_are_refused() {
         .await
         .unwrap();
     let newer = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 4, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 5, .. }), "{newer}");
     assert!(!newer.is_retryable());
 
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
@@ -122,8 +122,8 @@ async fn older_schema_is_refused_where_migrating_is_off() {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions { migrate: false, ..SqliteOptions::new(folder.path().join("log.db")) };
     let older = SqliteStore::open(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
-    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 4);
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 5, .. }), "{older}");
+    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 5);
     SqliteStore::open(options).await.unwrap().ping().await.unwrap();
 }
 
@@ -199,7 +199,7 @@ async fn read_only_log_refuses_appends_and_still_confirms() {
     let mut two = batch(&["a", "b"]);
     two.units[1].events.clear();
     let outcomes = store.append(two).await.unwrap();
-    assert!(matches!(outcomes[0], UnitOutcome::Failed(StoreError::Refused { .. })), "{outcomes:?}");
+    assert!(matches!(outcomes[0], UnitOutcome::Failed(StoreError::ReadOnly { .. })), "{outcomes:?}");
     assert!(matches!(outcomes[1], UnitOutcome::Committed(_)), "{outcomes:?}");
     store.set_read_only(false).await.unwrap();
     committed(store.append(batch(&["a"])).await);

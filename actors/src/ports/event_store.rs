@@ -183,6 +183,12 @@ pub enum StoreError {
         /// What the driver said.
         reason: String,
     },
+    /// The log takes no appends until an operator decides; nothing was stored.
+    #[error("the log is read-only: {reason}")]
+    ReadOnly {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Stored rows are not what this program writes.
     #[error("the event store holds something unreadable: {reason}")]
     Corrupt {

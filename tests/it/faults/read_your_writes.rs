@@ -37,7 +37,7 @@ fn probes() -> u64 {
 async fn replica(database: &str, redis: &str) -> Arc<App> {
     let mut settings = Settings::default();
     settings.cache.redis_url = Some(SecretUrl::new(redis));
-    Arc::new(App::builder().settings(settings).database_url(database).unwrap().start().await.unwrap())
+    Arc::new(App::builder().settings(settings).seal(false).database_url(database).unwrap().start().await.unwrap())
 }
 
 fn balance_of(account: &str) -> QueryRequest {

@@ -31,7 +31,7 @@ fn waiting() -> StepSaga<Value> {
 }
 
 async fn start(url: &str) -> App {
-    App::builder().database_url(url).unwrap().saga(waiting()).unwrap().start().await.unwrap()
+    App::builder().database_url(url).unwrap().seal(false).saga(waiting()).unwrap().start().await.unwrap()
 }
 
 async fn overdue_timers_fire_once(url: &str) {

@@ -233,7 +233,7 @@ mod replicas {
     async fn writer(database: &Database) -> App {
         let mut settings = Settings::default();
         settings.event_store.database_url = database.url.parse().unwrap();
-        let app = App::builder().settings(settings).start().await.unwrap();
+        let app = App::builder().settings(settings).seal(false).start().await.unwrap();
         app.execute::<Account>("a", CreateAccount { account_id: None, owner: "o".into(), initial_balance: 0 })
             .await
             .unwrap();

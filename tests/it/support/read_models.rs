@@ -14,7 +14,7 @@ use super::{batches::at_most, load::sound_log};
 
 /// Opens the store that faults were done to, lets its projections catch up, and holds each against the fold of the log.
 pub async fn equal_the_fold_of(url: &str) {
-    let app = App::builder().database_url(url).unwrap().start().await.unwrap();
+    let app = App::builder().seal(false).database_url(url).unwrap().start().await.unwrap();
     equal_the_fold(&app).await;
     app.shutdown().await;
 }

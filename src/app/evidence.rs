@@ -1,0 +1,50 @@
+//! Evidence against tampering, as the settings say.
+
+use std::{sync::Arc, time::Duration};
+
+use event_sourcing_actors::{Runtime, ports::SystemClock};
+
+use super::{AppError, Storage};
+use crate::{
+    integrity::{Integrity, Parts, memory::MemoryTree, port::TreeStore, vault::Vault},
+    settings::{Database, Settings},
+};
+
+/// Begins to seal, or only makes ready to look.
+pub(super) async fn start(
+    settings: &Settings,
+    storage: &Storage,
+    runtime: &Runtime,
+    views: &Storage,
+    seals: bool,
+) -> Result<Option<Arc<Integrity>>, AppError> {
+    if !settings.integrity.enabled {
+        return Ok(None);
+    }
+    let store: Arc<dyn TreeStore> = match storage {
+        Storage::Memory(store) => Arc::new(MemoryTree::new(store.clone())),
+        #[cfg(feature = "sqlite")]
+        Storage::Sqlite(store) => Arc::new(store.clone()),
+        #[cfg(feature = "postgres")]
+        Storage::Postgres(store) => Arc::new(store.clone()),
+    };
+    let (folder, targets) = (settings.integrity_directory(), settings.integrity.targets.clone());
+    let vault = match settings.event_store.database_url {
+        Database::Memory => Vault::in_memory(store.tree_id(), targets),
+        _ => Vault::in_folder(folder.clone(), store.tree_id(), targets),
+    };
+    let parts = Parts {
+        store,
+        vault,
+        views: views.views(),
+        clock: Arc::new(SystemClock),
+        registry: runtime.metrics().registry().clone(),
+        interval: Duration::from_millis(settings.integrity.interval_ms),
+        lease: Duration::from_millis(settings.integrity.lease_ms),
+    };
+    if !seals {
+        return Ok(Some(Integrity::look(parts)));
+    }
+    let started = Integrity::start(parts).await;
+    started.map(Some).map_err(|source| AppError::Integrity { folder: folder.display().to_string(), source })
+}
