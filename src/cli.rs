@@ -109,8 +109,10 @@ enum Word {
     /// Follow long work
     #[command(subcommand)]
     Operation(operation::Operation),
-    /// Fold an aggregate's events into its state
+    /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
+    /// Tell what changed in an aggregate's state between two of its events
+    Diff(replay::Diff),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -172,6 +174,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
+        Word::Diff(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,
     }

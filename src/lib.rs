@@ -36,3 +36,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/read-models.md")]
 struct ReadModels;
+
+/// The page about schema evolution: its example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/schema-evolution.md")]
+struct SchemaEvolution;

@@ -3,7 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use event_sourcing_actors::{
-    AggregateId, AggregateType, EventFilter, EventType, Expected, Position,
+    AggregateId, AggregateType, EventFilter, EventType, Expected, Position, Sequence,
+    history::At,
     ports::{Direction, ParkedRequest},
 };
 use event_sourcing_cqrs::wire;
@@ -186,6 +187,21 @@ impl Target {
     /// Folds a stream.
     pub(crate) async fn replay(&self, id: &AggregateId, query: ReplayQuery) -> Result<wire::Replayed, Failure> {
         ask!(self, replay(id, query))
+    }
+
+    /// A stream as it was at a point of the past.
+    pub(crate) async fn as_of(&self, id: &AggregateId, at: At) -> Result<wire::State, Failure> {
+        ask!(self, as_of(id, at))
+    }
+
+    /// What changed in a stream's state between two sequences.
+    pub(crate) async fn difference(
+        &self,
+        id: &AggregateId,
+        from: Sequence,
+        to: Option<Sequence>,
+    ) -> Result<wire::Changes, Failure> {
+        ask!(self, difference(id, from, to))
     }
 
     /// Whether a server does the work, so that it goes on without this process.

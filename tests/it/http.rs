@@ -11,3 +11,4 @@ mod projections;
 mod queries;
 mod reading;
 mod specification;
+mod temporal;

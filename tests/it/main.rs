@@ -16,6 +16,8 @@ mod http;
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod readme;
+#[cfg(feature = "sqlite")]
+mod snapshots;
 mod store;
 mod store_postgres;
 mod store_sqlite;

@@ -115,6 +115,19 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The same with a type for the payload before and one for it after.
+    #[must_use]
+    pub fn upcaster_typed<Old: serde::de::DeserializeOwned, New: serde::Serialize>(
+        mut self,
+        event_type: &str,
+        from_version: u32,
+        to_version: u32,
+        function: impl Fn(Old) -> Result<New, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.catalog.upcasters_mut().register_typed(event_type, from_version, to_version, function);
+        self
+    }
+
     /// Sets the bounds.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
@@ -181,6 +194,8 @@ impl RuntimeBuilder {
             recovery: Recovery {
                 store: store.clone(),
                 snapshots: self.snapshots.clone(),
+                snapshot_queue: snapshot_queue.downgrade(),
+                snapshot_frequency: self.snapshot_frequency.clone(),
                 catalog: Arc::new(self.catalog),
                 metrics: self.metrics.clone(),
                 page,
