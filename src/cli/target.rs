@@ -98,6 +98,8 @@ pub(crate) struct Wanted {
     pub(crate) filters: Box<RawValue>,
     /// What the answer must rest on at least.
     pub(crate) min_position: Option<Position>,
+    /// As of which position.
+    pub(crate) as_of: Option<Position>,
     /// How long to wait for it.
     pub(crate) wait: Option<Duration>,
     /// Whether older rows will do.

@@ -36,7 +36,7 @@ use crate::{
     ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
-    query_bus::{QueryParts, Sources},
+    query_bus::{Past, QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     sagas::life::SagasSetup,
@@ -223,13 +223,15 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
+        let past =
+            Past { catalog: write_side.recovery.catalog.clone(), projections: self.projections.projections.clone() };
         let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
         let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone(), saga_news);
-        let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
+        let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics, past);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             queries,

@@ -265,3 +265,72 @@ async fn generic_streams_have_a_past_without_a_state() {
     assert_eq!(server.get("/api/v1/aggregates/s?at_position=1").await.json()["version"], 1);
     assert_eq!(server.get("/api/v1/aggregates/s/diff").await.json()["changes"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_as_of_a_position_is_what_was_answered_there() {
+    let server = TestServer::with_views().await;
+    let steps = [
+        ("CreateAccount", "a", json!({ "owner": "A", "initial_balance": 100 })),
+        ("CreateAccount", "b", json!({ "owner": "B", "initial_balance": 0 })),
+        ("WithdrawMoney", "a", json!({ "amount": 10, "transfer_id": "t" })),
+        ("DepositMoney", "b", json!({ "amount": 10, "transfer_id": "t" })),
+        ("CreateInventoryItem", "p", json!({ "name": "P", "initial_quantity": 9, "low_stock_threshold": 3 })),
+        (
+            "CreateOrder",
+            "o",
+            json!({ "customer_id": "c", "items": [{ "product_id": "p", "quantity": 2, "unit_price": 5 }] }),
+        ),
+        ("ReserveStock", "p", json!({ "order_id": "o", "quantity": 2 })),
+        ("ConfirmOrder", "o", json!({})),
+        ("RegisterUser", "u", json!({ "email": "u@example.org", "name": "U" })),
+        ("LogInUser", "u", json!({ "session_id": "s" })),
+        ("ShipStock", "p", json!({ "order_id": "o" })),
+        ("CancelOrder", "o", json!({ "reason": "r" })),
+        ("LogOutUser", "u", json!({ "session_id": "s" })),
+    ];
+    let queries = [
+        json!({ "query_type": "GetAccountBalance", "filters": { "account_id": "a" } }),
+        json!({ "query_type": "GetAccountBalance", "filters": { "account_id": "b" } }),
+        json!({ "query_type": "GetStock", "filters": { "product_id": "p" } }),
+        json!({ "query_type": "GetOrder", "filters": { "order_id": "o" } }),
+        json!({ "query_type": "GetUser", "filters": { "user_id": "u" } }),
+    ];
+    let ask = async |query: &Value, header: (&str, &str)| {
+        server.post_with("/api/v1/queries", &[header], &query.to_string()).await
+    };
+    let mut answered = Vec::new();
+    for (command, id, data) in steps {
+        let reply = server.command(command, id, data).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let position = reply.json()["position"].to_string();
+        for query in &queries {
+            answered.push((query, position.clone(), ask(query, ("es-min-position", &position)).await));
+        }
+    }
+    for (query, position, then) in &answered {
+        let now = ask(query, ("es-as-of-position", position)).await;
+        assert_eq!(now.status, then.status, "{query} at {position}: {}", now.text());
+        let (now, then) = (now.json(), then.json());
+        assert_eq!(now["data"], then["data"], "{query} at {position}");
+        assert_eq!((&now["position"].to_string(), &now["stale"]), (position, &json!(false)), "{now}");
+    }
+    assert!(
+        answered.iter().any(|(_, _, then)| then.status == 404)
+            && answered.iter().any(|(_, _, then)| then.status == 200)
+    );
+    let beyond = ask(&queries[0], ("es-as-of-position", "99")).await.json();
+    assert_eq!((&beyond["position"], &beyond["stale"]), (&json!(13), &json!(true)), "what comes next may belong to it");
+    for (query, headers, status) in [
+        (json!({ "query_type": "ListAccounts" }), vec![("es-as-of-position", "1")], 422),
+        (
+            json!({ "query_type": "GetTransfers", "filters": { "account_id": "a" } }),
+            vec![("es-as-of-position", "1")],
+            422,
+        ),
+        (queries[0].clone(), vec![("es-as-of-position", "one")], 400),
+        (queries[0].clone(), vec![("es-as-of-position", "1"), ("es-min-position", "1")], 400),
+    ] {
+        let reply = server.post_with("/api/v1/queries", &headers, &query.to_string()).await;
+        assert_eq!(reply.status, status, "{query} {headers:?}: {}", reply.text());
+    }
+}
