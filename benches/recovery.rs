@@ -9,11 +9,11 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use common::{Backend, Streams, backends, closed_loop};
 use event_sourcing_actors::{
-    AggregateId, RuntimeBuilder, Sequence, Snapshot,
+    Aggregate, AggregateId, RuntimeBuilder, Sequence, Snapshot,
     catalog::Catalog,
     ports::{AppendBatch, AppendUnit, CommandProbe, Direction, StreamClaim, StreamRange},
 };
-use event_sourcing_cqrs::domain;
+use event_sourcing_cqrs::domain::{self, account::Account};
 
 /// Fills one stream with an account's events.
 async fn fill(backend: &Backend, prefix: &str, count: usize) -> AggregateId {
@@ -74,7 +74,7 @@ async fn measure(backend: &Backend, count: usize) {
                 aggregate_id: id.clone(),
                 aggregate_type: at.aggregate_type,
                 head,
-                state_version: 1,
+                state_version: Account::STATE_VERSION,
                 state: at.state,
             };
             backend.snapshots.save(snapshot).await.unwrap();

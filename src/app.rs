@@ -218,6 +218,21 @@ impl AppBuilder {
         Ok(self)
     }
 
+    /// Registers the function that lifts an event of the embedder's from an old schema version to a newer one.
+    #[must_use]
+    pub fn upcaster(
+        mut self,
+        event_type: &str,
+        from_version: u32,
+        to_version: u32,
+        function: impl Fn(serde_json::Value) -> Result<serde_json::Value, String> + Send + Sync + 'static,
+    ) -> Self {
+        if let Ok(catalog) = &mut self.catalog {
+            catalog.upcasters_mut().register(event_type, from_version, to_version, function);
+        }
+        self
+    }
+
     /// Adds a link to the command bus, after validation and before admission.
     #[must_use]
     pub fn middleware(mut self, link: Arc<dyn Middleware>) -> Self {

@@ -115,8 +115,10 @@ enum Word {
     /// Start and look after long-running transactions
     #[command(subcommand)]
     Saga(saga::Saga),
-    /// Fold an aggregate's events into its state
+    /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
+    /// Tell what changed in an aggregate's state between two of its events
+    Diff(replay::Diff),
     /// Say whether the log is what was recorded: exit code 4 when it is not
     Verify(verify::Verify),
     /// Look after checkpoints and keys
@@ -186,6 +188,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Replay(word) => word.run(context).await,
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,
+        Word::Diff(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,
     }

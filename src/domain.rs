@@ -22,6 +22,7 @@ pub const REFERENCE_BYTES_MAX: usize = 255;
 /// [`CatalogError::Twice`] when one of their names is taken.
 pub fn register(catalog: &mut Catalog) -> Result<(), CatalogError> {
     catalog.register::<account::Account>()?;
+    account::register_upcasters(catalog.upcasters_mut());
     catalog.register::<order::Order>()?;
     catalog.register::<inventory::InventoryItem>()?;
     catalog.register::<user::User>()

@@ -33,6 +33,7 @@ mod reply;
 mod request;
 mod routes;
 mod sagas;
+mod temporal;
 mod version;
 
 use std::time::Duration;

@@ -45,3 +45,8 @@ struct ReadModels;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/sagas.md")]
 struct Sagas;
+
+/// The page about schema evolution: its example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/schema-evolution.md")]
+struct SchemaEvolution;

@@ -3,6 +3,7 @@
 //! One set of structs for both sides, so that `--format json` and the HTTP answer cannot drift apart. Payloads, metadata
 //! and states are passed on byte for byte.
 
+mod history;
 mod integrity;
 mod operations;
 mod projections;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use crate::integrity::{FirstBad, Report, StreamReport};
+pub use history::{Changes, State, Timespan};
 pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};
 pub use projections::{Answered, Page, Parked, Projection, ProjectionError, Rebuild, Requested, Skipped, status_name};

@@ -6,7 +6,7 @@
 //!
 //! # Map, in reading order
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
-//!   [`error`], [`limits`]
+//!   [`difference`], [`error`], [`limits`]
 //! - **Ports:** [`ports`] (event store, snapshot store, clock)
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   `recovery`, `journal`
@@ -24,6 +24,7 @@
 // Vocabulary: pure.
 pub mod aggregate;
 pub mod codec;
+pub mod difference;
 pub mod digest;
 pub mod envelope;
 pub mod error;

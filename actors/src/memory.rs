@@ -20,16 +20,13 @@ use crate::{
     id::{AggregateId, AggregateType, EventId},
     ports::{
         AppendBatch, AppendUnit, Clock, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage,
-        SnapshotStore, StoreError, StreamRange, StreamSummary, UnitOutcome,
+        SnapshotStore, StoreError, StoredSnapshot, StreamRange, StreamSummary, UnitOutcome, superfluous,
     },
     version::{Position, Sequence},
 };
 
 /// Positions examined by one [`EventStore::read_all`], as in the stores on disk.
 const WINDOW_POSITIONS_MAX: usize = 10_000;
-
-/// Snapshots kept per stream, as in the stores on disk.
-const SNAPSHOTS_PER_STREAM_MAX: usize = 3;
 
 /// A store in memory. Clones share their contents.
 #[derive(Clone)]
@@ -277,8 +274,9 @@ impl SnapshotStore for MemoryStore {
             let mut all = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = all.entry(snapshot.aggregate_id.clone()).or_default();
             kept.insert(snapshot.head.sequence, snapshot);
-            while kept.len() > SNAPSHOTS_PER_STREAM_MAX {
-                kept.pop_first();
+            let ascending: Vec<Sequence> = kept.keys().copied().collect();
+            for sequence in superfluous(&ascending) {
+                kept.remove(&sequence);
             }
             Ok(())
         }
@@ -289,10 +287,21 @@ impl SnapshotStore for MemoryStore {
         &'a self,
         id: &'a AggregateId,
         at_most: Sequence,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<StoredSnapshot>, StoreError>> {
         async move {
             let all = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(all.get(id).and_then(|kept| kept.range(..=at_most).next_back()).map(|(_, snapshot)| snapshot.clone()))
+            let newest = all.get(id).and_then(|kept| kept.range(..=at_most).next_back());
+            Ok(newest.map(|(_, snapshot)| StoredSnapshot::Readable(snapshot.clone())))
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a AggregateId, sequence: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            if let Some(kept) = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
+                kept.remove(&sequence);
+            }
+            Ok(())
         }
         .boxed()
     }

@@ -189,7 +189,7 @@ impl Metrics {
             let _ = self.store_duration.with_label_values(&[operation, "ok"]);
             let _ = self.store_duration.with_label_values(&[operation, "error"]);
         }
-        for reason in ["schema", "type", "chain", "decode"] {
+        for reason in ["schema", "future", "type", "chain", "decode", "digest", "store"] {
             let _ = self.snapshots_ignored.with_label_values(&[reason]);
         }
     }

@@ -5,6 +5,7 @@ mod event_store;
 mod operation;
 mod parked;
 mod query_cache;
+mod snapshot_rules;
 mod snapshot_store;
 mod view_rules;
 mod view_store;
@@ -18,7 +19,8 @@ pub use event_store::{
 pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
-pub use snapshot_store::SnapshotStore;
+pub use snapshot_rules::{SNAPSHOT_GAP_EVENTS_MAX, superfluous};
+pub use snapshot_store::{SnapshotStore, StoredSnapshot};
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, Previous, ProjectionState,

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::{
     aggregate::FieldError,
     codec::decode_members,
+    id::AggregateId,
     view::{ListRange, RowKey, Selection},
 };
 
@@ -32,19 +33,28 @@ pub struct QueryPlan {
     pub selection: Selection,
     /// The sentence when the row is not there, such as `there is no account "acc-1"`.
     pub missing: String,
+    /// The stream whose events alone make the row, if that is so: then it can be asked for as of a position.
+    pub stream: Option<AggregateId>,
 }
 
 impl QueryPlan {
     /// Reads one row; `what` names it for people, such as `account "acc-1"`.
     #[must_use]
     pub fn row(key: RowKey, what: impl fmt::Display) -> Self {
-        Self { selection: Selection::Row(key), missing: format!("there is no {what}") }
+        Self { selection: Selection::Row(key), missing: format!("there is no {what}"), stream: None }
     }
 
     /// Reads part of a list.
     #[must_use]
     pub fn list(range: ListRange) -> Self {
-        Self { selection: Selection::List(range), missing: String::new() }
+        Self { selection: Selection::List(range), missing: String::new(), stream: None }
+    }
+
+    /// Says that the events of this stream alone make the row: whatever else the projection has applied, and whatever it
+    /// has not, the row would be the same.
+    #[must_use]
+    pub fn of_stream(self, stream: AggregateId) -> Self {
+        Self { stream: Some(stream), ..self }
     }
 }
 

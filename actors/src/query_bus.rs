@@ -7,6 +7,7 @@
 //! [`freshness`](crate::freshness)).
 
 mod admission;
+mod as_of;
 mod authorise;
 mod deadline;
 mod flights;
@@ -27,6 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use as_of::AS_OF_EVENTS_MAX;
+pub(crate) use as_of::Past;
 pub use authorise::QueryAuthorizer;
 pub use limits::{Consistency, QueryLimits};
 pub use middleware::{QueryMiddleware, QueryNext};

@@ -1,12 +1,16 @@
 //! Recovery: a stream's state from its newest usable snapshot and the events after it, each checked on the way.
 
 use std::{
+    cmp::Ordering,
+    collections::BTreeSet,
+    fmt,
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
 
 use crate::{
     catalog::{Catalog, Instance, Model},
@@ -14,7 +18,8 @@ use crate::{
     envelope::{RecordedEvent, Snapshot, StreamHead},
     id::AggregateId,
     observe::Metrics,
-    ports::{Direction, EventStore, SnapshotStore, StoreError, StreamRange},
+    ports::{Direction, EventStore, SNAPSHOT_GAP_EVENTS_MAX, SnapshotStore, StoreError, StoredSnapshot, StreamRange},
+    registry::SnapshotFrequency,
     version::{Position, Sequence},
 };
 
@@ -77,94 +82,141 @@ pub(crate) struct Recovered {
 }
 
 /// Loads streams.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Recovery {
     pub store: Arc<dyn EventStore>,
     pub snapshots: Arc<dyn SnapshotStore>,
+    /// Where snapshots wait to be written; weak, so that the journal's end is the writer's.
+    pub snapshot_queue: mpsc::WeakSender<Snapshot>,
+    pub snapshot_frequency: SnapshotFrequency,
     pub catalog: Arc<Catalog>,
     pub metrics: Metrics,
     pub page: NonZeroU32,
 }
 
+impl fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recovery").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Snapshots of one stream that do not fit, before a load folds all events instead. Only a new shape of the state makes
+/// so many, and then the older ones are of the old shape too.
+const MISFITS_MAX: usize = 64;
+
 impl Recovery {
     /// The state of a stream at `to` or its head; `None` if it has no events.
+    ///
+    /// Snapshots that do not fit are passed over, counted and removed; new ones take their places on the way, and where a
+    /// long stretch has none.
     pub async fn load(
         &self,
         id: &AggregateId,
         to: Sequence,
         use_snapshot: bool,
     ) -> Result<Option<Recovered>, RecoveryError> {
-        if use_snapshot && let Some(snapshot) = self.latest(id, to).await {
-            if let Some(recovered) = self.onward_from(id, to, &snapshot).await? {
-                return Ok(Some(recovered));
-            }
-            // It did not fit: never meet it again. A failure here costs a replay next time, no more.
-            let _ = self.snapshots.discard(id, snapshot.head.sequence).await;
-        }
-        let mut events = self.page(id, Sequence(1), to).await?;
-        let Some(first) = events.first() else { return Ok(None) };
-        let model = self.catalog.model(&first.aggregate_type);
-        let mut recovered = Recovered {
-            instance: model.empty(),
-            model,
-            head: StreamHead::EMPTY,
-            position: Position::ZERO,
-            recorded_at: first.recorded_at,
-            replayed: 0,
-            snapshot: None,
+        let mut misfits = use_snapshot.then(BTreeSet::new);
+        let start = match &mut misfits {
+            Some(misfits) => self.start(id, to, misfits).await?,
+            None => None,
         };
+        let (mut recovered, mut events) = match start {
+            Some(start) => start,
+            None => {
+                let events = self.page(id, Sequence(1), to).await?;
+                let Some(first) = events.first() else { return Ok(None) };
+                let model = self.catalog.model(&first.aggregate_type);
+                let recovered = Recovered {
+                    instance: model.empty(),
+                    model,
+                    head: StreamHead::EMPTY,
+                    position: Position::ZERO,
+                    recorded_at: first.recorded_at,
+                    replayed: 0,
+                    snapshot: None,
+                };
+                (recovered, events)
+            }
+        };
+        // A snapshot's own event is folded already.
+        let mut folded = usize::from(recovered.snapshot.is_some());
         loop {
-            self.fold(&mut recovered, &events)?;
-            if events.len() < self.page.get() as usize {
+            let is_full = events.len() == self.page.get() as usize;
+            self.fold(&mut recovered, &events[folded..], misfits.as_ref())?;
+            folded = 0;
+            if !is_full {
                 return Ok(Some(recovered));
             }
             events = self.page(id, recovered.head.sequence.next(), to).await?;
         }
     }
 
-    /// A cache that fails is an empty one: the events decide whether the stream can be loaded.
-    async fn latest(&self, id: &AggregateId, to: Sequence) -> Option<Snapshot> {
-        match self.snapshots.latest(id, to).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!(%error, aggregate.id = %id, "no snapshot could be read");
-                self.metrics.snapshots_ignored.with_label_values(&["store"]).inc();
-                None
+    /// The newest snapshot that fits, with the first page from its own event on. A cache that fails is an empty one: the
+    /// events decide whether the stream can be loaded.
+    async fn start(
+        &self,
+        id: &AggregateId,
+        to: Sequence,
+        misfits: &mut BTreeSet<Sequence>,
+    ) -> Result<Option<(Recovered, Vec<RecordedEvent>)>, RecoveryError> {
+        let mut at_most = to;
+        while misfits.len() < MISFITS_MAX {
+            let found = match self.snapshots.latest(id, at_most).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    tracing::warn!(%error, aggregate.id = %id, "no snapshot could be read");
+                    self.metrics.snapshots_ignored.with_label_values(&["store"]).inc();
+                    return Ok(None);
+                }
+            };
+            let sequence = found.sequence();
+            let reason = match found {
+                StoredSnapshot::Unreadable(_) => "digest",
+                StoredSnapshot::Readable(snapshot) => match self.onward_from(id, to, &snapshot).await? {
+                    Ok(start) => return Ok(Some(start)),
+                    Err(reason) => reason,
+                },
+            };
+            tracing::warn!(aggregate.id = %id, %sequence, reason, "snapshot ignored");
+            self.metrics.snapshots_ignored.with_label_values(&[reason]).inc();
+            misfits.insert(sequence);
+            // Never meet it again. A failure here costs a look next time, no more.
+            let _ = self.snapshots.remove(id, sequence).await;
+            match sequence.min(at_most).0 {
+                0 | 1 => return Ok(None),
+                met => at_most = Sequence(met - 1),
             }
         }
+        Ok(None)
     }
 
+    /// Starts from a snapshot, or says why it does not fit.
     async fn onward_from(
         &self,
         id: &AggregateId,
         to: Sequence,
         snapshot: &Snapshot,
-    ) -> Result<Option<Recovered>, RecoveryError> {
-        let ignore = |reason: &str| {
-            tracing::warn!(aggregate.id = %id, sequence = %snapshot.head.sequence, reason, "snapshot ignored");
-            self.metrics.snapshots_ignored.with_label_values(&[reason]).inc();
-        };
-        let mut events = self.page(id, snapshot.head.sequence, to).await?;
-        // The snapshot's own event comes first: it must be the very one that was folded in.
-        let Some(anchor) = events.first().filter(|event| event.head() == snapshot.head) else {
-            ignore("chain");
-            return Ok(None);
-        };
-        let model = self.catalog.model(&anchor.aggregate_type);
-        if anchor.aggregate_type != snapshot.aggregate_type {
-            ignore("type");
-            return Ok(None);
-        }
-        if model.state_version() != snapshot.state_version {
-            ignore("schema");
-            return Ok(None);
+    ) -> Result<Result<(Recovered, Vec<RecordedEvent>), &'static str>, RecoveryError> {
+        let model = self.catalog.model(&snapshot.aggregate_type);
+        match snapshot.state_version.cmp(&model.state_version()) {
+            Ordering::Less => return Ok(Err("schema")),
+            Ordering::Greater => return Ok(Err("future")),
+            Ordering::Equal => {}
         }
         // The domain's code reads it, and may panic on what it did not write.
         let Ok(Ok(instance)) = catch_unwind(AssertUnwindSafe(|| model.restore(&snapshot.state))) else {
-            ignore("decode");
-            return Ok(None);
+            return Ok(Err("decode"));
         };
-        let mut recovered = Recovered {
+        let events = self.page(id, snapshot.head.sequence, to).await?;
+        // The snapshot's own event comes first: it must be the very one that was folded in.
+        let Some(anchor) = events.first().filter(|event| event.head() == snapshot.head) else {
+            return Ok(Err("chain"));
+        };
+        if anchor.aggregate_type != snapshot.aggregate_type {
+            return Ok(Err("type"));
+        }
+        let recovered = Recovered {
             model,
             instance,
             head: snapshot.head,
@@ -173,16 +225,7 @@ impl Recovery {
             replayed: 0,
             snapshot: Some(snapshot.head.sequence),
         };
-        let mut is_full = events.len() == self.page.get() as usize;
-        events.remove(0);
-        loop {
-            self.fold(&mut recovered, &events)?;
-            if !is_full {
-                return Ok(Some(recovered));
-            }
-            events = self.page(id, recovered.head.sequence.next(), to).await?;
-            is_full = events.len() == self.page.get() as usize;
-        }
+        Ok(Ok((recovered, events)))
     }
 
     async fn page(&self, id: &AggregateId, from: Sequence, to: Sequence) -> Result<Vec<RecordedEvent>, StoreError> {
@@ -192,7 +235,13 @@ impl Recovery {
         self.store.read_stream(id, StreamRange { from, to, direction: Direction::Forward, limit: self.page }).await
     }
 
-    fn fold(&self, recovered: &mut Recovered, events: &[RecordedEvent]) -> Result<(), RecoveryError> {
+    /// Folds events in; with `misfits`, makes snapshots in their places and at every great gap.
+    fn fold(
+        &self,
+        recovered: &mut Recovered,
+        events: &[RecordedEvent],
+        misfits: Option<&BTreeSet<Sequence>>,
+    ) -> Result<(), RecoveryError> {
         for event in events {
             check(recovered.head, event)?;
             let folded = catch_unwind(AssertUnwindSafe(|| recovered.instance.fold(event, self.catalog.upcasters())));
@@ -210,8 +259,31 @@ impl Recovery {
             recovered.position = event.position;
             recovered.recorded_at = event.recorded_at;
             recovered.replayed += 1;
+            let is_place = |misfits: &BTreeSet<Sequence>| {
+                event.sequence.0 % SNAPSHOT_GAP_EVENTS_MAX == 0 || misfits.contains(&event.sequence)
+            };
+            if misfits.is_some_and(is_place) {
+                self.keep(recovered, &event.aggregate_id);
+            }
         }
         Ok(())
+    }
+
+    /// Queues a snapshot. Whatever stands against it (the domain's code panics, the queue is full) costs time later only.
+    fn keep(&self, recovered: &Recovered, id: &AggregateId) {
+        let aggregate_type = recovered.model.aggregate_type();
+        if (self.snapshot_frequency)(aggregate_type) == 0 {
+            return;
+        }
+        let Some(queue) = self.snapshot_queue.upgrade() else { return };
+        let Ok(Ok(state)) = catch_unwind(AssertUnwindSafe(|| recovered.instance.state())) else { return };
+        let _ = queue.try_send(Snapshot {
+            aggregate_id: id.clone(),
+            aggregate_type: aggregate_type.clone(),
+            head: recovered.head,
+            state_version: recovered.model.state_version(),
+            state: state.into(),
+        });
     }
 }
 

@@ -1,8 +1,41 @@
 //! Schema evolution: functions that lift stored payloads from one schema version to the next, on read only.
+//!
+//! Stored bytes are never rewritten: the log, its digests and every proof stay as they are. Whoever looks at a payload as an
+//! event of a domain (aggregates, projections, sagas, and the retry of a parked event) gets it lifted, by
+//! [`Catalog::current_data`](crate::catalog::Catalog::current_data) or the same function below it; whoever shows events
+//! shows what is stored, with its `schema_version`.
+//!
+//! ```
+//! use event_sourcing_actors::upcast::Upcasters;
+//! use serde::{Deserialize, Serialize};
+//! use serde_json::json;
+//!
+//! let mut upcasters = Upcasters::default();
+//! // On raw JSON: members that this program does not know are kept.
+//! upcasters.register("Named", 1, 2, |mut payload| {
+//!     let name = payload.as_object_mut().and_then(|members| members.remove("title")).ok_or("title is missing")?;
+//!     payload["name"] = name;
+//!     Ok(payload)
+//! });
+//! // Typed: a struct for each shape, the compiler checks the step.
+//! #[derive(Deserialize)]
+//! struct NamedV2 { name: String }
+//! #[derive(Serialize)]
+//! struct NamedV3 { name: String, length: usize }
+//! upcasters.register_typed("Named", 2, 3, |old: NamedV2| Ok(NamedV3 { length: old.name.len(), name: old.name }));
+//!
+//! let lifted = upcasters.lift("Named", 1, 3, json!({ "title": "A" }));
+//! assert_eq!(lifted.unwrap(), json!({ "name": "A", "length": 1 }));
+//! ```
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{codec::CodecError, envelope::RecordedEvent};
@@ -89,6 +122,21 @@ impl Upcasters {
         }
     }
 
+    /// The same with a type for the payload before and one for it after. Members that `Old` does not name are not seen
+    /// above this step; those that must be, `Old` and `New` hold in a flattened map.
+    pub fn register_typed<Old: DeserializeOwned, New: Serialize>(
+        &mut self,
+        event_type: impl Into<String>,
+        from_version: u32,
+        to_version: u32,
+        function: impl Fn(Old) -> Result<New, String> + Send + Sync + 'static,
+    ) {
+        self.register(event_type, from_version, to_version, move |payload| {
+            let old = serde_json::from_value(payload).map_err(|error| error.to_string())?;
+            serde_json::to_value(function(old)?).map_err(|error| error.to_string())
+        });
+    }
+
     /// Checks the whole set against the current versions: no hole, no two ways, no unknown event type.
     ///
     /// # Errors
@@ -136,18 +184,17 @@ impl Upcasters {
     /// Lifts a payload to the current version.
     ///
     /// # Errors
-    /// [`UpcastError::Hole`] or [`UpcastError::Failed`].
+    /// [`UpcastError::Hole`] or [`UpcastError::Failed`]; the latter also when a function panics.
     pub fn lift(&self, event_type: &str, from: u32, current: u32, mut payload: Value) -> Result<Value, UpcastError> {
         let mut version = from;
         while version < current {
             let Some((to, step)) = self.steps.get(&(event_type.to_owned(), version)) else {
                 return Err(UpcastError::Hole { event_type: event_type.to_owned(), from: version, current });
             };
-            payload = step(payload).map_err(|reason| UpcastError::Failed {
-                event_type: event_type.to_owned(),
-                from: version,
-                reason,
-            })?;
+            let lifted = catch_unwind(AssertUnwindSafe(|| step(payload)));
+            payload = lifted
+                .unwrap_or_else(|_| Err("the upcaster panicked".to_owned()))
+                .map_err(|reason| UpcastError::Failed { event_type: event_type.to_owned(), from: version, reason })?;
             version = *to;
         }
         Ok(payload)
@@ -175,6 +222,26 @@ mod tests {
         assert_eq!(upcasters.lift("E", 1, 3, json!({})).unwrap(), json!({"two": true, "three": true}));
         assert_eq!(upcasters.lift("E", 2, 3, json!({})).unwrap(), json!({"three": true}));
         assert!(matches!(upcasters.lift("E", 1, 3, json!(7)), Err(UpcastError::Failed { from: 1, .. })));
+    }
+
+    #[test]
+    fn a_typed_step_names_the_member_that_does_not_fit() {
+        #[derive(serde::Deserialize)]
+        struct Old {
+            cents: i64,
+        }
+        let mut upcasters = Upcasters::default();
+        upcasters.register_typed("E", 1, 2, |old: Old| Ok(json!({ "amount": old.cents })));
+        assert_eq!(upcasters.lift("E", 1, 2, json!({ "cents": 5 })).unwrap(), json!({ "amount": 5 }));
+        let failed = upcasters.lift("E", 1, 2, json!({})).unwrap_err().to_string();
+        assert!(failed.contains("missing field `cents`"), "{failed}");
+    }
+
+    #[test]
+    fn an_upcaster_that_panics_has_failed() {
+        let mut upcasters = Upcasters::default();
+        upcasters.register("E", 1, 2, |_| panic!("as told"));
+        assert!(matches!(upcasters.lift("E", 1, 2, json!({})), Err(UpcastError::Failed { from: 1, .. })));
     }
 
     #[test]

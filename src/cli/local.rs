@@ -14,7 +14,7 @@ use event_sourcing_actors::{
     AggregateId, EventFilter, Expected, FieldError, Position, Sequence,
     command_bus::{Action, CommandRequest, Idempotency, Principal, RawAppend, RawEvent},
     error::CommandError,
-    history::ReplayRequest,
+    history::{At, ReplayRequest},
     ports::{Direction, StreamRange},
 };
 use event_sourcing_cqrs::{app::App, settings::Database, wire};
@@ -163,6 +163,23 @@ impl Local {
         let replayed = self.app.runtime().history().replay(id, request).await?;
         let (state, events) = replayed.ok_or_else(|| unknown(id))?;
         Ok(wire::Replayed::new(&state, &events, started.elapsed())?)
+    }
+
+    // As above: not bounded by --timeout.
+    pub(crate) async fn as_of(&self, id: &AggregateId, at: At) -> Result<wire::State, Failure> {
+        let found = self.app.runtime().history().as_of(id, at).await?.ok_or_else(|| unknown(id))?;
+        Ok(wire::State::as_of(id.clone(), found)?)
+    }
+
+    pub(crate) async fn difference(
+        &self,
+        id: &AggregateId,
+        from: Sequence,
+        to: Option<Sequence>,
+    ) -> Result<wire::Changes, Failure> {
+        let to = to.unwrap_or(Sequence(u64::MAX));
+        let found = self.app.runtime().history().difference(id, from, to).await?.ok_or_else(|| unknown(id))?;
+        Ok(wire::Changes::new(id.clone(), found))
     }
 }
 

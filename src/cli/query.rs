@@ -50,7 +50,10 @@ pub(crate) struct Send {
     /// Wait until the read model has applied this position
     #[arg(long, value_name = "POSITION")]
     min_position: Option<u64>,
-    /// Seconds to wait for it
+    /// The row as it was at this position of the log; for queries of one row that one stream makes
+    #[arg(long, value_name = "POSITION", conflicts_with_all = ["min_position", "wait", "lenient"])]
+    as_of_position: Option<u64>,
+    /// Seconds to wait for `--min-position`
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=WAIT_SECONDS_MAX))]
     wait: Option<u64>,
     /// Take what there is, marked as stale, when it does not come in time
@@ -92,6 +95,7 @@ impl Send {
             projection: self.projection,
             filters,
             min_position: self.min_position.map(Position),
+            as_of: self.as_of_position.map(Position),
             wait: self.wait.map(Duration::from_secs),
             is_lenient: self.lenient,
         })

@@ -7,7 +7,7 @@ mod sagas;
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use event_sourcing_actors::{AggregateId, EventFilter, Expected, Position, ports::Direction};
+use event_sourcing_actors::{AggregateId, EventFilter, Expected, Position, Sequence, history::At, ports::Direction};
 use event_sourcing_cqrs::wire;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
@@ -134,6 +134,25 @@ impl Remote {
         }
         let ask = Ask { path: "/api/v1/replay".to_owned(), body: Some(body.to_string()), ..Ask::default() };
         self.answer(ask).await
+    }
+
+    pub(crate) async fn as_of(&self, id: &AggregateId, at: At) -> Result<wire::State, Failure> {
+        let point = match at {
+            At::Sequence(sequence) => format!("at_sequence={sequence}"),
+            At::Position(position) => format!("at_position={position}"),
+            At::Time(instant) => format!("at_time={}", encoded(&instant.to_rfc3339())),
+        };
+        self.get(format!("/api/v1/aggregates/{}?{point}", encoded(id.as_str()))).await
+    }
+
+    pub(crate) async fn difference(
+        &self,
+        id: &AggregateId,
+        from: Sequence,
+        to: Option<Sequence>,
+    ) -> Result<wire::Changes, Failure> {
+        let to = to.map_or(String::new(), |to| format!("&to_sequence={to}"));
+        self.get(format!("/api/v1/aggregates/{}/diff?from_sequence={from}{to}", encoded(id.as_str()))).await
     }
 
     /// A document and its status, whatever that is.

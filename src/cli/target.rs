@@ -3,7 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use event_sourcing_actors::{
-    AggregateId, AggregateType, EventFilter, EventType, Expected, Position,
+    AggregateId, AggregateType, EventFilter, EventType, Expected, Position, Sequence,
+    history::At,
     ports::{Direction, ParkedRequest},
 };
 use event_sourcing_cqrs::wire;
@@ -102,6 +103,8 @@ pub(crate) struct Wanted {
     pub(crate) filters: Box<RawValue>,
     /// What the answer must rest on at least.
     pub(crate) min_position: Option<Position>,
+    /// As of which position.
+    pub(crate) as_of: Option<Position>,
     /// How long to wait for it.
     pub(crate) wait: Option<Duration>,
     /// Whether older rows will do.
@@ -212,6 +215,21 @@ impl Target {
     /// Folds a stream.
     pub(crate) async fn replay(&self, id: &AggregateId, query: ReplayQuery) -> Result<wire::Replayed, Failure> {
         ask!(self, replay(id, query))
+    }
+
+    /// A stream as it was at a point of the past.
+    pub(crate) async fn as_of(&self, id: &AggregateId, at: At) -> Result<wire::State, Failure> {
+        ask!(self, as_of(id, at))
+    }
+
+    /// What changed in a stream's state between two sequences.
+    pub(crate) async fn difference(
+        &self,
+        id: &AggregateId,
+        from: Sequence,
+        to: Option<Sequence>,
+    ) -> Result<wire::Changes, Failure> {
+        ask!(self, difference(id, from, to))
     }
 
     /// Whether a server does the work, so that it goes on without this process.

@@ -9,6 +9,7 @@ mod rejection;
 mod state;
 
 pub use command::{AccountCommand, CloseAccount, CreateAccount, DepositMoney, RefundTransfer, WithdrawMoney};
+pub(super) use event::register_upcasters;
 pub use event::{AccountClosed, AccountCreated, AccountEvent, MoneyDeposited, MoneyWithdrawn};
 pub use rejection::AccountRejection;
 pub use state::{Account, AccountState, AccountStatus};

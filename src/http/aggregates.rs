@@ -1,8 +1,7 @@
 //! `GET /api/v1/aggregates[/{aggregate_id}]`: which streams there are, and the state of one.
 
-use event_sourcing_actors::{AggregateId, AggregateType, Sequence, history::StateAt, ports::StoreError};
+use event_sourcing_actors::{AggregateId, AggregateType, Sequence};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use warp::http::header;
 
 use super::{
@@ -10,7 +9,9 @@ use super::{
     negotiate::{Media, negotiate},
     reply,
     request::Call,
+    temporal,
 };
+use crate::wire::State;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -25,17 +26,6 @@ struct Listed<'a> {
     version: u64,
     position: u64,
     recorded_at: String,
-}
-
-#[derive(Serialize)]
-struct Shown<'a> {
-    aggregate_id: &'a str,
-    aggregate_type: &'a str,
-    version: u64,
-    /// Of the event at `version`; null before the first one.
-    position: Option<u64>,
-    recorded_at: Option<String>,
-    state: &'a RawValue,
 }
 
 /// The streams in order of id.
@@ -62,45 +52,29 @@ pub(super) async fn list(call: Call) -> Answer {
     Ok(reply::json(&Page { items: items.collect(), next_cursor }))
 }
 
-/// The state of one aggregate.
+/// The state of one aggregate, now or at a point of the past.
 pub(super) async fn show(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let id = call.aggregate_id()?;
-    let Some(summary) = call.runtime().feed().summary(&id).await? else { return Err(unknown(&id)) };
     let mut query = call.query();
-    let at = query.place("at_sequence");
-    for name in ["at_time", "at_position"] {
-        if query.text(name).is_some() {
-            query.note(name, "is not served yet; use at_sequence");
+    let at = temporal::point(&mut query)?;
+    let wrong = query.finish();
+    let Some(summary) = call.runtime().feed().summary(&id).await? else { return Err(unknown(&id)) };
+    wrong?;
+    let history = call.runtime().history();
+    let shown = match at {
+        Some(at) => State::as_of(id.clone(), history.as_of(&id, at).await?.ok_or_else(|| unknown(&id))?)?,
+        None if reply::is_unchanged(&call.headers, summary.head.sequence) => {
+            return Ok(reply::not_modified(summary.head.sequence));
         }
-    }
-    query.finish()?;
-    if at.is_none() && reply::is_unchanged(&call.headers, summary.head.sequence) {
-        return Ok(reply::not_modified(summary.head.sequence));
-    }
-    let state = match at {
-        Some(0) => None,
-        at => call.runtime().history().state_at(&id, Sequence(at.unwrap_or(u64::MAX)), true).await?,
+        None => {
+            let state = history.state_at(&id, Sequence(u64::MAX), true).await?;
+            State::new(id, summary.aggregate_type, state.as_ref(), None)?
+        }
     };
-    let version = state.as_ref().map_or(Sequence::ZERO, |state| state.version);
-    let mut response = reply::json(&Shown {
-        aggregate_id: id.as_str(),
-        aggregate_type: summary.aggregate_type.as_str(),
-        version: version.0,
-        position: state.as_ref().map(|state| state.position.0),
-        recorded_at: state.as_ref().map(|state| reply::instant(state.recorded_at)),
-        state: state.as_ref().map_or(Ok(RawValue::NULL), raw_state)?,
-    });
-    response.headers_mut().insert(header::ETAG, reply::etag(version));
+    let mut response = reply::json(&shown);
+    response.headers_mut().insert(header::ETAG, reply::etag(shown.version));
     Ok(response)
-}
-
-/// A state as the API shows it.
-pub(super) fn raw_state(state: &StateAt) -> Result<&RawValue, Box<Problem>> {
-    serde_json::from_slice(&state.state).map_err(|error| {
-        let reason = format!("the state of {}: {error}", state.aggregate_id);
-        Problem::of_store(&StoreError::Corrupt { reason })
-    })
 }
 
 /// 404 for a stream without events.

@@ -25,7 +25,7 @@ codes! {
     MALFORMED_BODY "malformed-body" BAD_REQUEST "The body is not what this route takes"
         "The body is no JSON, nests too deeply, or its top-level members are missing, unknown, repeated or of a wrong type. `errors` says which.";
     MALFORMED_HEADER "malformed-header" BAD_REQUEST "A header is not what this route takes"
-        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *; Es-Min-Position is one position, a whole number.";
+        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *; Es-Min-Position or Es-As-Of-Position is one position, a whole number.";
     INVALID_TIME "invalid-time" BAD_REQUEST "A time is not valid"
         "Times are RFC 3339 with an offset, as in 2024-01-01T00:00:00Z.";
     INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"

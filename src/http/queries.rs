@@ -20,7 +20,7 @@ pub(super) async fn ask(mut call: Call) -> Answer {
     let filters = envelope.object("filters");
     let projection: Option<String> = envelope.optional("projection", "a text");
     envelope.finish()?;
-    let min_position = call.min_position()?;
+    let (min_position, as_of) = (call.min_position()?, call.as_of_position()?);
     call.query().finish()?;
     let preferences = Preferences::of(&call.headers);
     let request = QueryRequest {
@@ -28,6 +28,7 @@ pub(super) async fn ask(mut call: Call) -> Answer {
         projection,
         filters: filters.into(),
         min_position,
+        as_of,
         wait: preferences.wait,
         is_lenient: preferences.is_lenient.unwrap_or(false),
         principal: call.principal.clone(),

@@ -113,14 +113,7 @@ impl Query {
             Some((instant, offset)) if offset.starts_with(' ') => format!("{instant}+{}", &offset[1..]),
             _ => text,
         };
-        match DateTime::parse_from_rfc3339(&text) {
-            Ok(time) => Ok(Some(time.to_utc())),
-            Err(_) => Err(Problem::at(
-                error::INVALID_TIME,
-                format!("/query/{name}"),
-                format!("must be RFC 3339 with an offset, as in 2024-01-01T00:00:00Z, not {text:?}"),
-            )),
-        }
+        instant(&text, format!("/query/{name}")).map(Some)
     }
 
     /// Whatever is wrong with the parameters, unknown ones included.
@@ -144,6 +137,17 @@ impl Query {
         let problem = Problem::invalid(error::VALIDATION_FAILED, self.errors);
         Err(if unknown.is_empty() { problem } else { problem.with("nearest", all_near) })
     }
+}
+
+/// An instant from its text.
+///
+/// # Errors
+/// `invalid-time`, also for a time that does not say of which place it is.
+pub(super) fn instant(text: &str, pointer: String) -> Result<DateTime<Utc>, Box<Problem>> {
+    DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(|_| {
+        let detail = format!("must be RFC 3339 with an offset, as in 2024-01-01T00:00:00Z, not {text:?}");
+        Problem::at(error::INVALID_TIME, pointer, detail)
+    })
 }
 
 /// What to do about a parameter that is not known: an event stream takes others than a page of the same route.

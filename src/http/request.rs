@@ -21,6 +21,7 @@ use super::{
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MIN_POSITION: HeaderName = HeaderName::from_static("es-min-position");
+const AS_OF_POSITION: HeaderName = HeaderName::from_static("es-as-of-position");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const CAUSATION_ID: HeaderName = HeaderName::from_static("x-causation-id");
@@ -178,7 +179,21 @@ impl Call {
 
     /// The least position a query's answer must rest on.
     pub fn min_position(&self) -> Result<Option<Position>, Box<Problem>> {
-        let mut values = self.headers.get_all(MIN_POSITION).iter();
+        self.position(&MIN_POSITION, "Es-Min-Position")
+    }
+
+    /// The position as of which a query is to be answered; it stands alone, since nothing need be waited for.
+    pub fn as_of_position(&self) -> Result<Option<Position>, Box<Problem>> {
+        let as_of = self.position(&AS_OF_POSITION, "Es-As-Of-Position")?;
+        if as_of.is_some() && self.headers.contains_key(MIN_POSITION) {
+            let detail = "send Es-Min-Position or Es-As-Of-Position, not both";
+            return Err(Problem::new(error::MALFORMED_HEADER, detail));
+        }
+        Ok(as_of)
+    }
+
+    fn position(&self, header: &HeaderName, name: &str) -> Result<Option<Position>, Box<Problem>> {
+        let mut values = self.headers.get_all(header).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let text = value.to_str().unwrap_or_default().trim();
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -187,7 +202,7 @@ impl Call {
             // As in URLs: positions that no store can hold read as the last one.
             Some(position) => Ok(Some(Position(u64::min(position, i64::MAX as u64 - 1)))),
             None => {
-                let detail = "Es-Min-Position is one position of the log, a whole number from 0 on";
+                let detail = format!("{name} is one position of the log, a whole number from 0 on");
                 Err(Problem::new(error::MALFORMED_HEADER, detail))
             }
         }

@@ -22,7 +22,7 @@ use super::{
     error::{self, Answer, Problem},
     events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, version,
+    sagas, temporal, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -51,8 +51,10 @@ routes! {
     "/api/v1/events"                          GET events::of_log, POST commands::append;
     "/api/v1/events/{aggregate_id}"           GET events::of_stream;
     "/api/v1/replay"                          POST replay::replay;
+    "/api/v1/temporal-query"                  POST temporal::query;
     "/api/v1/aggregates"                      GET aggregates::list;
     "/api/v1/aggregates/{aggregate_id}"       GET aggregates::show;
+    "/api/v1/aggregates/{aggregate_id}/diff"  GET temporal::diff;
     "/api/v1/aggregates/{aggregate_id}/verify" GET integrity::verify_stream;
     "/api/v1/integrity/checkpoint"            GET integrity::checkpoint;
     "/api/v1/integrity/key"                   GET integrity::key;

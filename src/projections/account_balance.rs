@@ -33,8 +33,8 @@ pub struct AccountBalance;
 impl AccountBalance {
     /// Its name.
     pub const NAME: &'static str = "account_balance";
-    /// Version of what it does.
-    pub const VERSION: u64 = 1;
+    /// Version of what it does; 2 since owners stand without white space around them.
+    pub const VERSION: u64 = 2;
 }
 
 impl Projection for AccountBalance {

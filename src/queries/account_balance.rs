@@ -38,7 +38,8 @@ pub fn all() -> Vec<QueryType> {
     vec![
         QueryType::new("GetAccountBalance", name, "The balance of an account.", |filters: OneAccount| {
             let id = filters.account_id;
-            Ok(QueryPlan::row(RowKey::new(ACCOUNTS, "", id.as_str()), format!("account {:?}", id.as_str())))
+            Ok(QueryPlan::row(RowKey::new(ACCOUNTS, "", id.as_str()), format!("account {:?}", id.as_str()))
+                .of_stream(id))
         }),
         QueryType::new(
             "GetTransactionHistory",

@@ -38,7 +38,7 @@ pub fn all() -> Vec<QueryType> {
     vec![
         QueryType::new("GetStock", name, "The stock of a product.", |filters: OneProduct| {
             let id = filters.product_id;
-            Ok(QueryPlan::row(RowKey::new(STOCK, "", id.as_str()), format!("product {:?}", id.as_str())))
+            Ok(QueryPlan::row(RowKey::new(STOCK, "", id.as_str()), format!("product {:?}", id.as_str())).of_stream(id))
         }),
         QueryType::new(
             "GetStockMovements",

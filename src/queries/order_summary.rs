@@ -48,7 +48,7 @@ pub fn all() -> Vec<QueryType> {
     vec![
         QueryType::new("GetOrder", name, "An order with its items.", |filters: OneOrder| {
             let id = filters.order_id;
-            Ok(QueryPlan::row(RowKey::new(ORDERS, "", id.as_str()), format!("order {:?}", id.as_str())))
+            Ok(QueryPlan::row(RowKey::new(ORDERS, "", id.as_str()), format!("order {:?}", id.as_str())).of_stream(id))
         }),
         QueryType::new("GetCustomerOrders", name, "The orders of a customer, newest first.", |filters: OfCustomer| {
             let list = List::new(CUSTOMER_ORDERS, filters.customer_id.as_str()).newest_first();

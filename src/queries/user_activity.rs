@@ -41,7 +41,7 @@ pub fn all() -> Vec<QueryType> {
     vec![
         QueryType::new("GetUser", name, "A user.", |filters: OneUser| {
             let id = filters.user_id;
-            Ok(QueryPlan::row(RowKey::new(USERS, "", id.as_str()), format!("user {:?}", id.as_str())))
+            Ok(QueryPlan::row(RowKey::new(USERS, "", id.as_str()), format!("user {:?}", id.as_str())).of_stream(id))
         }),
         QueryType::new("GetUserSessions", name, "The sessions of a user, newest first.", |filters: OfUser| {
             List::new(SESSIONS, filters.user_id.as_str()).newest_first().page(filters.limit, filters.cursor)

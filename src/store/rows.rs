@@ -15,9 +15,6 @@ pub(super) const WINDOW_POSITIONS_MAX: i64 = 10_000;
 /// Rows fetched at once where a filter is tested here and not by the database.
 pub(super) const UNFILTERED_ROWS: i64 = 1_000;
 
-/// Snapshots kept per stream.
-pub(super) const SNAPSHOTS_PER_STREAM_MAX: i64 = 3;
-
 /// A row of `events` as the drivers give it.
 pub(super) struct RawEvent {
     pub position: i64,

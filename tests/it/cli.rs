@@ -49,6 +49,13 @@ fn every_word_prints_for_people() {
     let replay = shown(&["replay", "acc-1", "--no-snapshot"]);
     assert!(replay.starts_with("account acc-1 at version 2 (2 events folded in "), "{replay}");
     assert!(replay.ends_with("{\"account_id\":\"acc-1\",\"owner\":\"J\",\"balance\":15,\"status\":\"open\"}\n"));
+    let before = shown(&["replay", "acc-1", "--at-position", "1"]);
+    assert!(before.starts_with("account acc-1 at version 1 (position 1, recorded at 2"), "{before}");
+    assert!(before.contains(" as of position 1\n") && before.contains("\"balance\":10"), "{before}");
+    let later = shown(&["replay", "acc-1", "--at-time", "2999-01-01T00:00:00Z"]);
+    assert!(later.contains(" as of position 3, not settled: "), "{later}");
+    let changed = shown(&["diff", "acc-1", "--from-sequence", "1"]);
+    assert_eq!(changed, "account acc-1 from version 1 to 2: 1 change\n/balance: 10 -> 15\n");
     let status = shown(&["status"]);
     for row in ["store          sqlite", "schema         5", "head position  3", "streams        2"] {
         assert!(status.contains(row), "{status}");
@@ -107,6 +114,12 @@ fn store_and_server_answer_the_same() {
         &["events", "list", "--correlation-id", "nobody's"],
         &["events", "get", "note/1"],
         &["events", "get", "acc-1", "--direction", "backward", "--limit", "1"],
+        &["replay", "acc-1", "--at-sequence", "1"],
+        &["replay", "acc-1", "--at-position", "0"],
+        &["replay", "note/1", "--at-position", "99"],
+        &["replay", "acc-1", "--at-time", "2999-01-01T00:00:00+02:00"],
+        &["diff", "acc-1"],
+        &["diff", "acc-1", "--from-sequence", "2", "--to-sequence", "1"],
     ] {
         let (here, there) = both(0, words);
         assert_eq!(here.stdout, there.stdout, "{words:?}");
@@ -129,6 +142,8 @@ fn store_and_server_answer_the_same() {
     }
     both(3, &["events", "get", "nobody"]);
     both(3, &["replay", "nobody"]);
+    both(3, &["replay", "nobody", "--at-sequence", "1"]);
+    both(3, &["diff", "nobody"]);
     both(5, &["command", "send", "DepositMoney", "acc-1", "--data", r#"{"amount":1}"#, "--expected-version", "1"]);
     both(5, &["events", "append", "acc-1", "Noted", "--aggregate-type", "note"]);
     both(1, &["command", "send", "WithdrawMoney", "acc-1", "--data", r#"{"amount":1000}"#]);

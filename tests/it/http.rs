@@ -12,3 +12,4 @@ mod queries;
 mod reading;
 mod sagas;
 mod specification;
+mod temporal;

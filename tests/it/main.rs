@@ -20,6 +20,8 @@ mod integrity;
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod readme;
+#[cfg(feature = "sqlite")]
+mod snapshots;
 mod store;
 mod store_postgres;
 mod store_sqlite;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Duration, Utc};
 use event_sourcing_actors::{
     AggregateId, EventFilter, Position, Sequence, Snapshot, StreamHead,
     digest::ChainDigest,
-    ports::{AppendBatch, Clock, EventStore, SnapshotStore, StoreError, SystemClock, UnitOutcome},
+    ports::{AppendBatch, Clock, EventStore, SnapshotStore, StoreError, StoredSnapshot, SystemClock, UnitOutcome},
     testing::clock::ManualClock,
 };
 use event_sourcing_cqrs::store::{OpenError, SqliteOptions, SqliteStore};
@@ -229,9 +229,10 @@ async fn damaged_snapshot_is_ignored() {
         "UPDATE snapshots SET aggregate_type = ''",
     ] {
         store.save(snapshot.clone()).await.unwrap();
-        assert_eq!(store.latest(&id, Sequence(9)).await.unwrap(), Some(snapshot.clone()));
+        assert_eq!(store.latest(&id, Sequence(9)).await.unwrap(), Some(StoredSnapshot::Readable(snapshot.clone())));
         sqlx::query(damage).execute(&mut session).await.unwrap();
-        assert_eq!(store.latest(&id, Sequence(9)).await.unwrap(), None, "{damage}");
+        let found = store.latest(&id, Sequence(9)).await.unwrap();
+        assert_eq!(found, Some(StoredSnapshot::Unreadable(Sequence(7))), "{damage}");
     }
 }
 

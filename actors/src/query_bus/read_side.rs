@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Consistency, QueryAnswer, QueryError, QueryLimits, QueryRequest, QueryResult,
+    as_of::Past,
     deadline::wait,
     flights::{Fetched, Flights},
     plan::Planned,
@@ -29,6 +30,7 @@ pub(crate) struct Sources {
     pub publisher: Publisher,
     pub freshness: Freshness,
     pub metrics: Metrics,
+    pub past: Past,
 }
 
 impl Sources {
@@ -38,8 +40,9 @@ impl Sources {
         publisher: Publisher,
         freshness: Freshness,
         metrics: &Metrics,
+        past: Past,
     ) -> Self {
-        Self { views, events, publisher, freshness, metrics: metrics.clone() }
+        Self { views, events, publisher, freshness, metrics: metrics.clone(), past }
     }
 }
 
@@ -86,6 +89,9 @@ impl ReadSide {
             Some(plan) => plan,
             None => Arc::new(Planned::of(&request, &self.catalog)?),
         };
+        if let Some(position) = request.as_of {
+            return self.as_of(&plan, position).await;
+        }
         let views = &self.sources.views;
         self.sources.freshness.query_came();
         let demand = self.demand(&request, &plan).await;

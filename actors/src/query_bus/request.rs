@@ -26,7 +26,10 @@ pub struct QueryRequest {
     pub filters: Arc<RawValue>,
     /// The least position the answer must rest on (`Es-Min-Position`).
     pub min_position: Option<Position>,
-    /// How long to wait for it; the bus's own bound if absent, and never longer than that bound's maximum.
+    /// The position as of which the answer is to be (`Es-As-Of-Position`). It is made of the log on the spot, so it needs
+    /// no waiting, and only queries for one row that one stream makes can be asked so.
+    pub as_of: Option<Position>,
+    /// How long to wait for `min_position`; the bus's own bound if absent, and never longer than that bound's maximum.
     pub wait: Option<Duration>,
     /// Whether a late projection's rows will do, marked as stale, when `min_position` is not reached in time.
     pub is_lenient: bool,
@@ -47,6 +50,7 @@ impl QueryRequest {
             projection: None,
             filters: serde_json::from_str::<Box<RawValue>>(filters)?.into(),
             min_position: None,
+            as_of: None,
             wait: None,
             is_lenient: false,
             principal: Principal::system(),

@@ -36,7 +36,7 @@ use crate::{
     ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
-    query_bus::{QueryParts, Sources},
+    query_bus::{Past, QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
     sagas::life::SagasSetup,
@@ -115,6 +115,19 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The same with a type for the payload before and one for it after.
+    #[must_use]
+    pub fn upcaster_typed<Old: serde::de::DeserializeOwned, New: serde::Serialize>(
+        mut self,
+        event_type: &str,
+        from_version: u32,
+        to_version: u32,
+        function: impl Fn(Old) -> Result<New, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.catalog.upcasters_mut().register_typed(event_type, from_version, to_version, function);
+        self
+    }
+
     /// Sets the bounds.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
@@ -184,6 +197,8 @@ impl RuntimeBuilder {
         let recovery = Recovery {
             store: store.clone(),
             snapshots: self.snapshots.clone(),
+            snapshot_queue: snapshot_queue.downgrade(),
+            snapshot_frequency: self.snapshot_frequency.clone(),
             catalog: Arc::new(self.catalog),
             metrics: self.metrics.clone(),
             page: NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN),
@@ -214,13 +229,15 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
+        let past =
+            Past { catalog: write_side.recovery.catalog.clone(), projections: self.projections.projections.clone() };
         let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
         let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone());
-        let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
+        let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics, past);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             queries,

@@ -13,8 +13,8 @@ use crate::{
     envelope::{EventFilter, RecordedEvent, Snapshot, StreamHead},
     id::{AggregateId, AggregateType, EventId},
     ports::{
-        AppendBatch, AppendUnit, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StreamRange, StreamSummary,
-        UnitOutcome,
+        AppendBatch, AppendUnit, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StoredSnapshot,
+        StreamRange, StreamSummary, UnitOutcome,
     },
     version::{Position, Sequence},
 };
@@ -195,8 +195,11 @@ impl<S: SnapshotStore> SnapshotStore for FaultStore<S> {
         &'a self,
         id: &'a AggregateId,
         at_most: Sequence,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<StoredSnapshot>, StoreError>> {
         self.seen(self.inner.latest(id, at_most))
+    }
+    fn remove<'a>(&'a self, id: &'a AggregateId, sequence: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.seen(self.inner.remove(id, sequence))
     }
     fn discard<'a>(&'a self, id: &'a AggregateId, from: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
         self.seen(self.inner.discard(id, from))

@@ -7,14 +7,17 @@ use event_sourcing_actors::{
     command_bus::Action,
     error::CommandError,
     ports::{
-        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, SnapshotStore, StreamClaim, StreamRange,
-        UnitOutcome,
+        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, SnapshotStore, StoredSnapshot, StreamClaim,
+        StreamRange, UnitOutcome,
     },
     testing::faults::{Fault, FaultStore},
 };
 use futures_util::future::join_all;
 
-use crate::support::{Purse, Put, Take, builder, id, runtime, store, sum};
+use crate::{
+    projected::until,
+    support::{Purse, Put, Take, builder, id, runtime, store, sum},
+};
 
 /// A small deterministic sequence, so that a failure repeats.
 fn pseudo_random(seed: u64) -> impl Iterator<Item = u64> {
@@ -186,6 +189,7 @@ async fn a_snapshot_that_does_not_fit_is_ignored_and_replaced() {
         state_version,
         state: state.into(),
     };
+    let right = wrong(true_head, 1, r#"{"sum":9}"#);
     let foreign_chain = StreamHead { chain: ChainDigest([7; 32]), ..true_head };
     for snapshot in [
         wrong(foreign_chain, 1, r#"{"sum":1000}"#),
@@ -197,6 +201,13 @@ async fn a_snapshot_that_does_not_fit_is_ignored_and_replaced() {
         store.save(snapshot.clone()).await.unwrap();
         let state = runtime.history().state_at(&id("p"), Sequence(u64::MAX), true).await.unwrap().unwrap();
         assert_eq!(&state.state[..], br#"{"sum":9}"#, "{snapshot:?}");
+        // Replaced where it stood, or gone where no event is.
+        let (store, right) = (&store, &right);
+        until("the right snapshot is there", || async move {
+            let found = store.latest(&id("p"), Sequence(u64::MAX)).await.unwrap();
+            found.and_then(StoredSnapshot::readable).is_some_and(|found| found == *right)
+        })
+        .await;
     }
     // The control: a snapshot that fits is believed, even if it lies.
     store.save(wrong(true_head, 1, r#"{"sum":1000}"#)).await.unwrap();

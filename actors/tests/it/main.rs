@@ -5,6 +5,7 @@
 mod embedding;
 mod faults;
 mod following;
+mod history;
 mod projected;
 mod projections;
 mod projections_faults;

@@ -12,7 +12,8 @@ use event_sourcing_actors::{
     events,
     memory::MemoryStore,
     ports::{
-        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, KeyRecord, SnapshotStore, StoreError, StreamRange,
+        AppendBatch, AppendUnit, CommandProbe, Direction, EventStore, KeyRecord, SnapshotStore, StoreError,
+        StoredSnapshot, StreamRange,
     },
     testing::{
         clock::ManualClock,
@@ -149,9 +150,16 @@ impl SnapshotStore for BadSnapshots {
     fn save(&self, _: Snapshot) -> BoxFuture<'_, Result<(), StoreError>> {
         async { Ok(()) }.boxed()
     }
-    fn latest<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+    fn latest<'a>(
+        &'a self,
+        _: &'a AggregateId,
+        _: Sequence,
+    ) -> BoxFuture<'a, Result<Option<StoredSnapshot>, StoreError>> {
         assert!(!self.panics, "as told");
         async { Err(StoreError::Unavailable { reason: "as told".to_owned() }) }.boxed()
+    }
+    fn remove<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
     }
     fn discard<'a>(&'a self, _: &'a AggregateId, _: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
         async { Ok(()) }.boxed()

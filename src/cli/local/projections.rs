@@ -47,6 +47,7 @@ impl Local {
             projection: wanted.projection.clone(),
             filters: wanted.filters.clone().into(),
             min_position: wanted.min_position,
+            as_of: wanted.as_of,
             wait: wanted.wait,
             is_lenient: wanted.is_lenient,
             principal: Principal::anonymous(),

@@ -27,9 +27,10 @@ impl Remote {
         let body =
             Body { query_type: &wanted.query_type, projection: wanted.projection.as_deref(), filters: &wanted.filters };
         let min_position = wanted.min_position.map(|position| ("es-min-position", position.to_string()));
+        let as_of = wanted.as_of.map(|position| ("es-as-of-position", position.to_string()));
         let wait = wanted.wait.map(|wait| ("prefer", format!("wait={}", wait.as_secs())));
         let handling = wanted.is_lenient.then(|| ("prefer", "handling=lenient".to_owned()));
-        let headers = [min_position, wait, handling].into_iter().flatten();
+        let headers = [min_position, as_of, wait, handling].into_iter().flatten();
         let ask = Ask {
             path: "/api/v1/queries".to_owned(),
             body: Some(json(&body)?),

@@ -17,7 +17,7 @@ pub struct CreateAccount {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
-    /// Whose money it is.
+    /// Whose money it is; white space around it is not recorded.
     pub owner: String,
     /// Balance to start with, in minor units; at least 0.
     pub initial_balance: i64,
@@ -27,6 +27,9 @@ impl CommandData for CreateAccount {
     fn validate(&self, check: &mut Violations<'_>) {
         check.same_id("/account_id", self.account_id.as_deref());
         check.text("/owner", &self.owner, TEXT_BYTES_MAX);
+        if !self.owner.is_empty() && self.owner.trim().is_empty() {
+            check.add("/owner", "must not be blank");
+        }
         check.at_least("/initial_balance", self.initial_balance, 0);
     }
 }

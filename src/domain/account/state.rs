@@ -68,6 +68,8 @@ impl Account {
 impl Aggregate for Account {
     const TYPE: &'static str = "account";
     const ID_MEMBER: Option<&'static str> = Some("account_id");
+    /// 2 since owners stand without white space around them: snapshots from before may hold others.
+    const STATE_VERSION: u16 = 2;
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountRejection;
@@ -80,7 +82,7 @@ impl Aggregate for Account {
         let event: AccountEvent = match command {
             AccountCommand::CreateAccount(create) => AccountCreated {
                 account_id: context.aggregate_id.clone(),
-                owner: create.owner.clone(),
+                owner: create.owner.trim().to_owned(),
                 initial_balance: create.initial_balance,
             }
             .into(),

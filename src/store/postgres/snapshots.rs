@@ -2,13 +2,13 @@
 
 use event_sourcing_actors::{
     AggregateId, Sequence, Snapshot,
-    ports::{SnapshotStore, StoreError},
+    ports::{SnapshotStore, StoreError, StoredSnapshot, superfluous},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Error, Row, postgres::PgRow};
 
 use super::{
-    super::rows::{RawSnapshot, SNAPSHOTS_PER_STREAM_MAX, snapshot_digest},
+    super::rows::{RawSnapshot, snapshot_digest},
     PostgresStore,
     error::store_error,
 };
@@ -18,10 +18,11 @@ const SAVE: &str = "INSERT INTO snapshots (partition, aggregate_id, sequence, ag
      ON CONFLICT (partition, aggregate_id, sequence) DO UPDATE SET aggregate_type = excluded.aggregate_type, \
          state_version = excluded.state_version, chain = excluded.chain, state = excluded.state, \
          digest = excluded.digest, created_at = excluded.created_at";
-const PRUNE: &str = "DELETE FROM snapshots WHERE partition = 0 AND aggregate_id = $1 AND sequence <= ( \
-         SELECT sequence FROM snapshots WHERE partition = 0 AND aggregate_id = $1 ORDER BY sequence DESC OFFSET $2 LIMIT 1)";
+const KEPT: &str = "SELECT sequence FROM snapshots WHERE partition = 0 AND aggregate_id = $1 ORDER BY sequence";
+const PRUNE: &str = "DELETE FROM snapshots WHERE partition = 0 AND aggregate_id = $1 AND sequence = ANY ($2)";
 const LATEST: &str = "SELECT sequence, aggregate_type, state_version, chain, state, digest FROM snapshots \
      WHERE partition = 0 AND aggregate_id = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT 1";
+const REMOVE: &str = "DELETE FROM snapshots WHERE partition = 0 AND aggregate_id = $1 AND sequence = $2";
 const DISCARD: &str = "DELETE FROM snapshots WHERE partition = 0 AND aggregate_id = $1 AND sequence >= $2";
 
 fn snapshot(row: &PgRow) -> Result<RawSnapshot, Error> {
@@ -44,7 +45,13 @@ impl SnapshotStore for PostgresStore {
             let query = query.bind(snapshot.aggregate_type.as_str()).bind(i32::from(snapshot.state_version));
             let query = query.bind(&snapshot.head.chain.0[..]).bind(&snapshot.state[..]).bind(&digest[..]);
             query.execute(&self.pool).await.map_err(store_error)?;
-            let prune = sqlx::query(PRUNE).bind(id).bind(SNAPSHOTS_PER_STREAM_MAX);
+            let kept: Vec<i64> = sqlx::query_scalar(KEPT).bind(id).fetch_all(&self.pool).await.map_err(store_error)?;
+            let kept: Vec<Sequence> = kept.into_iter().map(Sequence::from_i64).collect();
+            let gone: Vec<i64> = superfluous(&kept).iter().map(|gone| gone.as_i64()).collect();
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let prune = sqlx::query(PRUNE).bind(id).bind(gone);
             prune.execute(&self.pool).await.map(|_| ()).map_err(store_error)
         }
         .boxed()
@@ -54,11 +61,23 @@ impl SnapshotStore for PostgresStore {
         &'a self,
         id: &'a AggregateId,
         at_most: Sequence,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<StoredSnapshot>, StoreError>> {
         async move {
             let query = sqlx::query(LATEST).bind(id.as_str()).bind(at_most.as_i64());
             let row = query.fetch_optional(&self.pool).await.map_err(store_error)?;
-            Ok(row.and_then(|row| self::snapshot(&row).ok()).and_then(|raw| raw.checked(id)))
+            let Some(row) = row else { return Ok(None) };
+            let sequence: i64 = row.try_get(0).map_err(store_error)?;
+            let readable = self::snapshot(&row).ok().and_then(|raw| raw.checked(id));
+            let unreadable = StoredSnapshot::Unreadable(Sequence::from_i64(sequence));
+            Ok(Some(readable.map_or(unreadable, StoredSnapshot::Readable)))
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a AggregateId, sequence: Sequence) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let query = sqlx::query(REMOVE).bind(id.as_str()).bind(sequence.as_i64());
+            query.execute(&self.pool).await.map(|_| ()).map_err(store_error)
         }
         .boxed()
     }

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId, AggregateType, EventFilter, EventId, Position, RecordedEvent, Sequence, Snapshot, StreamHead,
     ports::{
-        AppendBatch, AppendUnit, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StreamClaim, StreamRange,
-        StreamSummary, UnitOutcome,
+        AppendBatch, AppendUnit, EventStore, KeyRecord, LogPage, SnapshotStore, StoreError, StoredSnapshot,
+        StreamClaim, StreamRange, StreamSummary, UnitOutcome,
     },
 };
 use event_sourcing_cqrs::store::PostgresStore;
@@ -91,8 +91,12 @@ impl SnapshotStore for Replicas {
         self.next().save(snapshot)
     }
 
-    fn latest<'a>(&'a self, id: &'a AggregateId, at_most: Sequence) -> Answer<'a, Option<Snapshot>> {
+    fn latest<'a>(&'a self, id: &'a AggregateId, at_most: Sequence) -> Answer<'a, Option<StoredSnapshot>> {
         self.next().latest(id, at_most)
+    }
+
+    fn remove<'a>(&'a self, id: &'a AggregateId, sequence: Sequence) -> Answer<'a, ()> {
+        self.next().remove(id, sequence)
     }
 
     fn discard<'a>(&'a self, id: &'a AggregateId, from: Sequence) -> Answer<'a, ()> {

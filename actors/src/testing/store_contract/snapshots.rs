@@ -1,7 +1,11 @@
 //! Snapshots, after the cases of Akka's snapshot store TCK.
 
 use super::*;
-use crate::{digest::ChainDigest, envelope::Snapshot};
+use crate::{
+    digest::ChainDigest,
+    envelope::Snapshot,
+    ports::{StoredSnapshot, superfluous},
+};
 
 listed!(
     no_snapshot_of_an_unknown_stream,
@@ -15,7 +19,9 @@ listed!(
     discarded_snapshots_are_gone,
     discarding_keeps_older_ones_and_other_streams,
     discarding_nothing_is_no_error,
-    newest_three_are_kept,
+    snapshots_thin_out_with_age,
+    an_older_snapshot_pushes_out_no_newer_one,
+    removing_one_keeps_the_others,
     snapshots_do_not_depend_on_events,
 );
 
@@ -37,7 +43,11 @@ async fn save(store: &Tested, sequences: &[u64]) {
 }
 
 async fn latest(store: &Tested, name: &str, at_most: u64) -> Option<u64> {
-    store.latest(&id(name), Sequence(at_most)).await.unwrap().map(|snapshot| snapshot.head.sequence.0)
+    store.latest(&id(name), Sequence(at_most)).await.unwrap().map(|found| found.sequence().0)
+}
+
+async fn readable(store: &Tested, name: &str, at_most: u64) -> Option<Snapshot> {
+    store.latest(&id(name), Sequence(at_most)).await.unwrap().and_then(StoredSnapshot::readable)
 }
 
 async fn no_snapshot_of_an_unknown_stream(store: Tested) {
@@ -72,7 +82,7 @@ async fn snapshot_at_the_same_sequence_is_replaced(store: Tested) {
     save(&store, &[10]).await;
     let other = Snapshot { state: "{}".into(), state_version: 4, ..snapshot("a", 10) };
     store.save(other.clone()).await.unwrap();
-    assert_eq!(store.latest(&id("a"), Sequence(10)).await.unwrap(), Some(other));
+    assert_eq!(readable(&store, "a", 10).await, Some(other));
 }
 
 async fn snapshot_comes_back_as_it_was(store: Tested) {
@@ -84,13 +94,13 @@ async fn snapshot_comes_back_as_it_was(store: Tested) {
         ..snapshot("a", 7)
     };
     store.save(odd.clone()).await.unwrap();
-    assert_eq!(store.latest(&odd.aggregate_id, Sequence(7)).await.unwrap(), Some(odd));
+    assert_eq!(readable(&store, odd.aggregate_id.as_str(), 7).await, Some(odd));
 }
 
 async fn large_snapshot_comes_back(store: Tested) {
     let large = Snapshot { state: vec![b'x'; 2_000_000].into(), ..snapshot("a", 7) };
     store.save(large.clone()).await.unwrap();
-    assert_eq!(store.latest(&id("a"), Sequence(7)).await.unwrap(), Some(large));
+    assert_eq!(readable(&store, "a", 7).await, Some(large));
 }
 
 async fn discarded_snapshots_are_gone(store: Tested) {
@@ -113,13 +123,42 @@ async fn discarding_nothing_is_no_error(store: Tested) {
     store.discard(&id("a"), Sequence(1)).await.unwrap();
 }
 
-async fn newest_three_are_kept(store: Tested) {
-    save(&store, &[10, 20, 30, 40, 50]).await;
-    assert_eq!(latest(&store, "a", 30).await, Some(30));
-    assert_eq!(latest(&store, "a", 29).await, None);
-    save(&store, &[5]).await;
-    assert_eq!(latest(&store, "a", 29).await, None, "an older one does not push out a newer one");
-    assert_eq!(latest(&store, "a", 39).await, Some(30));
+/// The sequences of a stream's snapshots, oldest first.
+async fn kept(store: &Tested, name: &str) -> Vec<Sequence> {
+    let (mut kept, mut at_most) = (Vec::new(), WHOLE);
+    while let Some(found) = latest(store, name, at_most).await {
+        kept.insert(0, Sequence(found));
+        at_most = found - 1;
+    }
+    kept
+}
+
+async fn snapshots_thin_out_with_age(store: Tested) {
+    let mut expected: Vec<Sequence> = Vec::new();
+    for number in 1..=80 {
+        save(&store, &[number * 100]).await;
+        expected.push(Sequence(number * 100));
+        let gone = superfluous(&expected);
+        expected.retain(|sequence| !gone.contains(sequence));
+    }
+    assert_eq!(kept(&store, "a").await, expected);
+    assert!(expected.len() < 40 && expected.contains(&Sequence(8_000)), "{expected:?}");
+    store.save(snapshot("b", 100)).await.unwrap();
+    assert_eq!(kept(&store, "b").await, [Sequence(100)], "each stream by itself");
+}
+
+async fn an_older_snapshot_pushes_out_no_newer_one(store: Tested) {
+    save(&store, &[10, 20, 30, 5]).await;
+    assert_eq!(kept(&store, "a").await, [5, 10, 20, 30].map(Sequence));
+}
+
+async fn removing_one_keeps_the_others(store: Tested) {
+    save(&store, &[10, 20, 30]).await;
+    store.save(snapshot("b", 20)).await.unwrap();
+    store.remove(&id("a"), Sequence(20)).await.unwrap();
+    store.remove(&id("a"), Sequence(21)).await.unwrap();
+    assert_eq!(kept(&store, "a").await, [Sequence(10), Sequence(30)]);
+    assert_eq!(kept(&store, "b").await, [Sequence(20)]);
 }
 
 async fn snapshots_do_not_depend_on_events(store: Tested) {

@@ -1,0 +1,163 @@
+//! The state of one aggregate of 1,000,000 events at any sequence, position and instant, against folding all of them.
+//! SQLite. `cargo bench --bench temporal`; `BENCH_EVENTS=100000 BENCH_SECONDS=1` for a quick look.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs, reason = "a benchmark may panic")]
+
+mod common;
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use common::{Backend, Measured, Streams, closed_loop, sqlite};
+use event_sourcing_actors::{
+    AggregateId, Position, Runtime, RuntimeBuilder, Sequence,
+    catalog::Catalog,
+    history::{At, TimeRange},
+    ports::{AppendBatch, AppendUnit, CommandProbe, SnapshotStore, StreamClaim},
+};
+use event_sourcing_cqrs::domain;
+use hdrhistogram::Histogram;
+
+const BATCH: u64 = 1_000;
+
+/// One stream with so many events, and a few of another between its batches.
+async fn fill(backend: &Backend, count: u64) -> AggregateId {
+    let (mut streams, mut others) = (Streams::new("long", 1), Streams::new("other", 1));
+    let mut id = None;
+    for batch in 0..count / BATCH {
+        let (mut head, mut events) = (None, Vec::new());
+        for number in 0..BATCH {
+            let (before, event) = if batch + number == 0 { streams.created() } else { streams.plain_deposit() };
+            head.get_or_insert(before);
+            events.push(event);
+        }
+        id = Some(events[0].aggregate_id.clone());
+        let unit = AppendUnit {
+            streams: vec![StreamClaim { aggregate_id: events[0].aggregate_id.clone(), head: head.unwrap(), losses: 0 }],
+            commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None }],
+            events,
+        };
+        let units = vec![unit, others.unit(Streams::plain_deposit)];
+        backend.store.append(AppendBatch { units }).await.unwrap();
+    }
+    id.unwrap()
+}
+
+async fn runtime(backend: &Backend) -> Arc<Runtime> {
+    let mut catalog = Catalog::default();
+    domain::register(&mut catalog).unwrap();
+    let builder = RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone()).catalog(catalog);
+    Arc::new(builder.start().await.unwrap())
+}
+
+/// A whole fold without any snapshot, three times.
+async fn full_fold(runtime: &Runtime, id: &AggregateId) -> Measured {
+    let mut histogram = Histogram::<u64>::new(3).unwrap();
+    let started = Instant::now();
+    for _ in 0..3 {
+        let one = Instant::now();
+        runtime.history().state_at(id, Sequence(u64::MAX), false).await.unwrap().unwrap();
+        histogram.record(one.elapsed().as_micros() as u64).unwrap();
+    }
+    Measured::of(3, started.elapsed(), &histogram)
+}
+
+async fn kept(snapshots: &dyn SnapshotStore, id: &AggregateId) -> usize {
+    let (mut count, mut at_most) = (0, Sequence(u64::MAX));
+    while let Some(found) = snapshots.latest(id, at_most).await.unwrap() {
+        count += 1;
+        at_most = Sequence(found.sequence().0 - 1);
+    }
+    count
+}
+
+/// Numbers spread over a range, the same in each run.
+fn spread(range: u64) -> impl Fn() -> u64 + Clone {
+    let next = Arc::new(AtomicU64::new(0));
+    move || next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) % range
+}
+
+#[tokio::main]
+async fn main() {
+    let count: u64 = std::env::var("BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    println!("temporal: one aggregate of {count} events in SQLite; baseline = folding all of them");
+    let backend = sqlite().await;
+    let started = Instant::now();
+    let id = fill(&backend, count).await;
+    println!("stored in {:.1} s", started.elapsed().as_secs_f64());
+    let runtime = runtime(&backend).await;
+    let full = full_fold(&runtime, &id).await;
+    full.print("full fold, without any snapshot", None);
+
+    // The first look leaves snapshots behind, as many as an old store without any would get.
+    let one = Instant::now();
+    runtime.history().state_at(&id, Sequence(u64::MAX), true).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (left, took) = (kept(&*backend.snapshots, &id).await, one.elapsed().as_millis() - 1_000);
+    println!("the first look takes {took} ms and leaves {left} snapshots");
+
+    let ask = |name: &'static str, point: Arc<dyn Fn() -> At + Send + Sync>| {
+        let (runtime, id, full) = (runtime.clone(), id.clone(), &full);
+        async move {
+            let measured = closed_loop(1, move |_, _| {
+                let (runtime, id, at) = (runtime.clone(), id.clone(), point());
+                async move {
+                    runtime.history().as_of(&id, at).await.unwrap().unwrap();
+                }
+            })
+            .await;
+            measured.print(name, Some(full));
+        }
+    };
+    let head = backend.store.head().await.unwrap().0;
+    let (any, last) = (spread(count), spread(100));
+    ask("state at a sequence anywhere", Arc::new(move || At::Sequence(Sequence(1 + any())))).await;
+    ask("state at one of the last 100", Arc::new(move || At::Sequence(Sequence(count - last())))).await;
+    let any = spread(head);
+    ask("state at a position anywhere", Arc::new(move || At::Position(Position(1 + any())))).await;
+    let ends = [1, head].map(Position);
+    let mut instants = Vec::new();
+    for position in ends {
+        let before = Position(position.0 - 1);
+        let page = backend.store.read_all(before, &Default::default(), NonZeroU32::MIN).await.unwrap();
+        instants.push(page.events[0].recorded_at);
+    }
+    let (first, whole) = (instants[0], (instants[1] - instants[0]).num_microseconds().unwrap().unsigned_abs());
+    let any = spread(whole);
+    let instant = move || first + chrono::Duration::microseconds(i64::try_from(any()).unwrap());
+    let time = instant.clone();
+    ask("state at an instant anywhere", Arc::new(move || At::Time(time()))).await;
+
+    let (asked, stream) = (runtime.clone(), id.clone());
+    let diffs = spread(count);
+    let measured = closed_loop(1, move |_, _| {
+        let (runtime, id, from, to) = (asked.clone(), stream.clone(), Sequence(diffs()), Sequence(diffs()));
+        async move {
+            runtime.history().difference(&id, from, to).await.unwrap().unwrap();
+        }
+    })
+    .await;
+    measured.print("difference of two sequences anywhere", Some(&full));
+    let (asked, stream) = (runtime.clone(), id.clone());
+    let measured = closed_loop(1, move |_, _| {
+        let (runtime, id, from) = (asked.clone(), stream.clone(), instant());
+        let range = TimeRange {
+            from,
+            to: from + chrono::Duration::milliseconds(10),
+            cursor: None,
+            limit: NonZeroU32::new(100).unwrap(),
+        };
+        async move {
+            runtime.history().between(&id, range).await.unwrap().unwrap();
+        }
+    })
+    .await;
+    measured.print("10 ms of events anywhere, with both states", Some(&full));
+    runtime.shutdown().await;
+}
