@@ -57,6 +57,10 @@ pub(super) async fn consistency(store: &dyn TreeStore, from: u64, to: u64) -> Re
 
 /// Whether the stored tree shows that `old` is the beginning of `new`.
 pub(super) async fn is_beginning(store: &dyn TreeStore, old: &TreeHead, new: &TreeHead) -> Result<bool, StoreError> {
+    if old.size == 0 {
+        let is_empty = |head: &TreeHead| head.size > 0 || head.root == tree::empty_root();
+        return Ok(is_empty(old) && is_empty(new));
+    }
     let proof = consistency(store, old.size, new.size).await?;
     Ok(proof.is_some_and(|proof| tree::is_consistent(old, new, &proof)))
 }

@@ -153,18 +153,18 @@ pub struct TreeHead {
     pub root: Hash,
 }
 
-/// Whether a proof shows that `old` is the beginning of `new` (RFC 9162, 2.1.4.2). The tree without leaves is the
-/// beginning of every tree, and nothing is to be shown then.
+/// Whether a proof shows that `old` is the beginning of `new` (RFC 9162, 2.1.4.2). No proof is about the tree without
+/// leaves: it is the beginning of every tree.
 #[must_use]
 pub fn is_consistent(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> bool {
+    if old.size == 0 {
+        return false;
+    }
     if old.size == new.size {
         return proof.is_empty() && old.root == new.root;
     }
     if old.size > new.size {
         return false;
-    }
-    if old.size == 0 {
-        return proof.is_empty() && old.root == empty_root();
     }
     // A perfect old tree is a node of the new one, and its root stands for the first step.
     let (first, steps) = match proof.split_first() {

@@ -178,6 +178,13 @@ fn hash(text: &Option<String>) -> Option<Hash> {
     STANDARD.decode(text.as_deref().unwrap_or_default()).unwrap().try_into().ok()
 }
 
+/// The same for roots that only have to be equal: in some vectors they read "don't care". Another hash stands for each
+/// of those, equal where they are equal.
+fn root_of(text: &Option<String>) -> Option<Hash> {
+    let any = || leaf_hash(text.as_deref().unwrap_or_default().as_bytes());
+    Some(hash(text).unwrap_or_else(any))
+}
+
 #[test]
 fn vectors_of_transparency_dev_agree() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/merkle");
@@ -205,7 +212,7 @@ fn vectors_of_transparency_dev_agree() {
                 (Some(leaf), Some(root)) => is_included(&leaf, vector.leaf_idx, vector.tree_size, &proof, &root),
                 _ => false,
             },
-            (false, Some(proof)) => match (hash(&vector.root1), hash(&vector.root2)) {
+            (false, Some(proof)) => match (root_of(&vector.root1), root_of(&vector.root2)) {
                 (Some(root1), Some(root2)) => {
                     let old = TreeHead { size: vector.size1, root: root1 };
                     is_consistent(&old, &TreeHead { size: vector.size2, root: root2 }, &proof)
