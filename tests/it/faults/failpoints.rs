@@ -24,6 +24,7 @@ use event_sourcing_cqrs::{
         order::{CreateOrder, Order, OrderLine},
         user::{RegisterUser, User},
     },
+    settings::Settings,
     store::{SqliteOptions, SqliteStore},
 };
 use serde_json::{Value, json};
@@ -85,7 +86,10 @@ async fn prepare(app: &App) {
 #[tokio::test(flavor = "multi_thread")]
 async fn work() {
     let Ok(path) = std::env::var(CHILD) else { return };
-    let app = App::builder().database_url(&format!("sqlite://{path}")).unwrap();
+    // Whoever comes after a crash waits for the lease of the dead.
+    let mut settings = Settings::default();
+    settings.projections.lease_ms = 1_000;
+    let app = App::builder().settings(settings).database_url(&format!("sqlite://{path}")).unwrap();
     let app = app.saga(greeting()).unwrap().saga(trying()).unwrap().start().await.unwrap();
     let sagas = app.runtime().sagas();
     // A saga that is started by events sees those after its adoption, which is the first event of the log.
