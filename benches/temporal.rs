@@ -83,6 +83,11 @@ fn spread(range: u64) -> impl Fn() -> u64 + Clone {
     move || next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) % range
 }
 
+async fn recorded_at(backend: &common::Backend, position: u64) -> chrono::DateTime<chrono::Utc> {
+    let page = backend.store.read_all(Position(position - 1), &Default::default(), NonZeroU32::MIN).await.unwrap();
+    page.events[0].recorded_at
+}
+
 #[tokio::main]
 async fn main() {
     let count: u64 = std::env::var("BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
@@ -121,14 +126,8 @@ async fn main() {
     ask("state at one of the last 100", Arc::new(move || At::Sequence(Sequence(count - last())))).await;
     let any = spread(head);
     ask("state at a position anywhere", Arc::new(move || At::Position(Position(1 + any())))).await;
-    let ends = [1, head].map(Position);
-    let mut instants = Vec::new();
-    for position in ends {
-        let before = Position(position.0 - 1);
-        let page = backend.store.read_all(before, &Default::default(), NonZeroU32::MIN).await.unwrap();
-        instants.push(page.events[0].recorded_at);
-    }
-    let (first, whole) = (instants[0], (instants[1] - instants[0]).num_microseconds().unwrap().unsigned_abs());
+    let (first, end) = (recorded_at(&backend, 1).await, recorded_at(&backend, head).await);
+    let whole = (end - first).num_microseconds().unwrap().unsigned_abs();
     let any = spread(whole);
     let instant = move || first + chrono::Duration::microseconds(i64::try_from(any()).unwrap());
     let time = instant.clone();

@@ -180,6 +180,19 @@ impl RuntimeBuilder {
         Ok(())
     }
 
+    /// What loads streams; takes the catalog.
+    fn recovery(&mut self, store: &Arc<dyn EventStore>, snapshot_queue: &mpsc::Sender<Snapshot>) -> Recovery {
+        Recovery {
+            store: store.clone(),
+            snapshots: self.snapshots.clone(),
+            snapshot_queue: snapshot_queue.downgrade(),
+            snapshot_frequency: self.snapshot_frequency.clone(),
+            catalog: Arc::new(std::mem::take(&mut self.catalog)),
+            metrics: self.metrics.clone(),
+            page: NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN),
+        }
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
@@ -188,21 +201,13 @@ impl RuntimeBuilder {
         self.prepare()?;
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
-        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
+        let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups.take(), self.limits.clone());
         let pulse = Arc::new(Pulse::default());
         let store: Arc<dyn EventStore> =
-            Arc::new(ObservedStore { inner: self.store, metrics: self.metrics.clone(), pulse: pulse.clone() });
+            Arc::new(ObservedStore { inner: self.store.clone(), metrics: self.metrics.clone(), pulse: pulse.clone() });
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
-        let recovery = Recovery {
-            store: store.clone(),
-            snapshots: self.snapshots.clone(),
-            snapshot_queue: snapshot_queue.downgrade(),
-            snapshot_frequency: self.snapshot_frequency.clone(),
-            catalog: Arc::new(self.catalog),
-            metrics: self.metrics.clone(),
-            page: NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN),
-        };
+        let recovery = self.recovery(&store, &snapshot_queue);
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery,
