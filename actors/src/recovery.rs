@@ -178,7 +178,10 @@ impl Recovery {
                     Err(reason) => reason,
                 },
             };
-            tracing::warn!(aggregate.id = %id, %sequence, reason, "snapshot ignored");
+            // Once per load: a new shape of the state makes all of them misfits.
+            if misfits.is_empty() {
+                tracing::warn!(aggregate.id = %id, %sequence, reason, "snapshot ignored");
+            }
             self.metrics.snapshots_ignored.with_label_values(&[reason]).inc();
             misfits.insert(sequence);
             // Never meet it again. A failure here costs a look next time, no more.

@@ -32,25 +32,36 @@ impl Dice {
     }
 }
 
-/// Each aggregate type: a stream, the version of its state, the command that begins it, and those that go on.
-fn lives() -> Vec<(&'static str, u16, (&'static str, Value), fn(u64) -> (&'static str, Value))> {
-    vec![
-        (
-            Account::TYPE,
-            Account::STATE_VERSION,
-            ("CreateAccount", json!({ "owner": "O", "initial_balance": 5 })),
-            |n| ("DepositMoney", json!({ "amount": n })),
-        ),
-        (Order::TYPE, Order::STATE_VERSION, ("CreateOrder", json!({ "customer_id": "c" })), |n| {
+/// A command's type and data.
+type Words = (&'static str, Value);
+
+/// How streams of one aggregate type come to be.
+struct Life {
+    aggregate_type: &'static str,
+    /// Version of its state.
+    state_version: u16,
+    begin: Words,
+    go_on: fn(u64) -> Words,
+}
+
+fn life<A: Aggregate>(begin: Words, go_on: fn(u64) -> Words) -> Life {
+    Life { aggregate_type: A::TYPE, state_version: A::STATE_VERSION, begin, go_on }
+}
+
+/// One of each aggregate type.
+fn lives() -> [Life; 4] {
+    [
+        life::<Account>(("CreateAccount", json!({ "owner": "O", "initial_balance": 5 })), |n| {
+            ("DepositMoney", json!({ "amount": n }))
+        }),
+        life::<Order>(("CreateOrder", json!({ "customer_id": "c" })), |n| {
             ("AddOrderItem", json!({ "product_id": format!("p{n}"), "quantity": n, "unit_price": 1 }))
         }),
-        (
-            InventoryItem::TYPE,
-            InventoryItem::STATE_VERSION,
+        life::<InventoryItem>(
             ("CreateInventoryItem", json!({ "name": "n", "initial_quantity": 900, "low_stock_threshold": 1 })),
             |n| ("ReserveStock", json!({ "order_id": format!("o{n}"), "quantity": 1 + n % 7 })),
         ),
-        (User::TYPE, User::STATE_VERSION, ("RegisterUser", json!({ "email": "a@b.c", "name": "n" })), |n| {
+        life::<User>(("RegisterUser", json!({ "email": "a@b.c", "name": "n" })), |n| {
             ("LogInUser", json!({ "session_id": format!("s{n}") }))
         }),
     ]
@@ -58,7 +69,7 @@ fn lives() -> Vec<(&'static str, u16, (&'static str, Value), fn(u64) -> (&'stati
 
 const EVENTS: u64 = 80;
 
-async fn command(runtime: &Runtime, id: &AggregateId, (command_type, data): (&str, Value)) {
+async fn command(runtime: &Runtime, id: &AggregateId, (command_type, data): Words) {
     let action = Action::Named { command_type: command_type.to_owned(), data: to_raw_value(&data).unwrap().into() };
     runtime.bus().send(CommandRequest::new(id.clone(), action, Duration::from_secs(20))).await.unwrap();
 }
@@ -136,7 +147,7 @@ async fn states_are_those_of_the_full_fold_whatever_becomes_of_snapshots() {
     let runtime = start(&store).await;
     let mut session = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     let mut dice = Dice(7);
-    for (aggregate_type, state_version, begin, go_on) in lives() {
+    for Life { aggregate_type, state_version, begin, go_on } in lives() {
         let id = AggregateId::new(format!("one {aggregate_type}")).unwrap();
         command(&runtime, &id, begin).await;
         for number in 1..EVENTS {
@@ -162,7 +173,7 @@ async fn states_are_those_of_the_full_fold_whatever_becomes_of_snapshots() {
     }
     runtime.shutdown().await;
     let successor = start(&store).await;
-    for (aggregate_type, _, _, go_on) in lives() {
+    for Life { aggregate_type, go_on, .. } in lives() {
         let id = AggregateId::new(format!("one {aggregate_type}")).unwrap();
         command(&successor, &id, go_on(EVENTS)).await;
         let history = successor.history();

@@ -28,6 +28,12 @@ pub(crate) struct Past {
     pub projections: Vec<Arc<dyn Projection>>,
 }
 
+impl Past {
+    pub fn new(catalog: &Arc<Catalog>, projections: &[Arc<dyn Projection>]) -> Self {
+        Self { catalog: catalog.clone(), projections: projections.to_vec() }
+    }
+}
+
 impl ReadSide {
     /// Answers as of a position.
     pub(super) async fn as_of(&self, plan: &Planned, asked: Position) -> QueryResult {

@@ -223,8 +223,7 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
-        let past =
-            Past { catalog: write_side.recovery.catalog.clone(), projections: self.projections.projections.clone() };
+        let past = Past::new(&write_side.recovery.catalog, &self.projections.projections);
         let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));

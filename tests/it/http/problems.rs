@@ -111,7 +111,7 @@ async fn wrong_parameters_are_named() {
         ("/api/v1/events/a?%zz=1", "/query"),
         ("/api/v1/aggregates?cursor=", "/query/cursor"),
         ("/api/v1/events?direction=backward", "/query/direction"),
-        ("/api/v1/aggregates/a?at_time=2024-01-01T00:00:00Z", "/query/at_time"),
+        ("/api/v1/aggregates/a?at_sequence=1&at_position=1", "/query/at_sequence"),
     ] {
         let reply = server.get(path).await;
         assert_problem(&reply, 422, "validation-failed");
