@@ -103,7 +103,7 @@ pub(crate) enum InboxRow {
     Continue,
 }
 
-/// A row of [`LISTED`].
+/// An instance in the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListedSaga {
     /// Which instance.
