@@ -10,7 +10,7 @@ use event_sourcing_actors::{
     EventFilter, Position,
     ports::{Control, OperationStatus, ParkedRequest, ViewStore},
     projection::{ApplyError, ProjectedEvent, Projection, Rows},
-    projections::ProjectionStatus,
+    projections::{ProjectionStatus, ProjectionsError},
     testing::view_faults::{FaultViews, ViewFault},
 };
 
@@ -183,7 +183,11 @@ async fn rows_that_the_store_refuses_do_not_hold_up_a_rebuild_under_load() {
     .await;
     let served = state(&*views, SUMS).await.unwrap().checkpoint.position;
     assert!(served.0 < 8_001, "only when nothing else was to do");
-    runtime.projections().cancel(operation.id).await.unwrap();
+    // On a fast machine it may be over by now.
+    match runtime.projections().cancel(operation.id).await {
+        Ok(_) | Err(ProjectionsError::Refused { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
     runtime.shutdown().await;
 }
 
