@@ -4,6 +4,7 @@
 //! one process.
 
 mod cache;
+mod master_keys;
 mod read_side;
 mod storage;
 
@@ -25,6 +26,7 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use master_keys::MasterKeyError;
 pub use storage::{Migrated, Storage};
 
 use crate::{
@@ -97,6 +99,9 @@ pub enum AppError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Cache(#[from] crate::cache::redis::CacheError),
+    /// The master keys of personal data are not to be had.
+    #[error(transparent)]
+    MasterKeys(#[from] MasterKeyError),
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -245,7 +250,11 @@ impl AppBuilder {
             Some(url) if *url != event_store.database_url => Some(open_views(&settings, url, self.opening).await?),
             _ => None,
         };
+        let keys = storage.subject_keys();
+        let masters = master_keys::load(settings.master_key_file(storage.id()).as_deref(), &keys).await?;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
+            .subject_keys(keys, masters)
+            .scrubber(storage.scrubber())
             .catalog(catalog)
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
@@ -253,6 +262,9 @@ impl AppBuilder {
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         builder = read_side.into_builder(builder, &settings);
+        if let Some(views) = &views {
+            builder = builder.scrubber(views.scrubber());
+        }
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }

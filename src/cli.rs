@@ -5,6 +5,7 @@
 
 mod command;
 mod config;
+mod erase;
 mod events;
 mod exit;
 mod healthcheck;
@@ -109,6 +110,8 @@ enum Word {
     /// Follow long work
     #[command(subcommand)]
     Operation(operation::Operation),
+    /// Erase one person's data
+    Erase(erase::Erase),
     /// Fold an aggregate's events into its state
     Replay(replay::Replay),
     /// Look at the settings
@@ -171,6 +174,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Query(word) => word.run(context).await,
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
+        Word::Erase(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,

@@ -31,6 +31,7 @@ mod replay;
 mod reply;
 mod request;
 mod routes;
+mod subjects;
 mod version;
 
 use std::time::Duration;

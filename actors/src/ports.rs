@@ -6,6 +6,7 @@ mod operation;
 mod parked;
 mod query_cache;
 mod snapshot_store;
+mod subject_keys;
 mod view_rules;
 mod view_store;
 mod wakeups;
@@ -19,6 +20,7 @@ pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_store::SnapshotStore;
+pub use subject_keys::{ERASED_WORDS, Scrubber, StoredKey, StoredKeyState, SubjectKeys, WrappedKey};
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, Previous, ProjectionState,

@@ -22,7 +22,7 @@ use super::{
     error::{self, Answer, Problem},
     events, health, index, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    version,
+    subjects, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -63,6 +63,7 @@ routes! {
     "/api/v1/projections/{name}/parked"       GET projections::parked;
     "/api/v1/projections/{name}/parked/{position}/retry" POST projections::retry;
     "/api/v1/projections/{name}/parked/{position}/skip" POST projections::skip;
+    "/api/v1/subjects/{subject_id}/erase"     POST subjects::erase;
     "/api/v1/operations"                      GET operations::list;
     "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
     "/health"                                 GET health::show;

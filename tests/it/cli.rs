@@ -64,7 +64,7 @@ fn every_word_prints_for_people() {
 fn every_word_prints_json_and_lines() {
     let folder = with_store();
     let run = |words: &[&str]| expect(0, folder.path(), &[&["--format", "json"], words].concat()).json();
-    assert_eq!(run(&["migrate"])["schema"], 4);
+    assert_eq!(run(&["migrate"])["schema"], 5);
     let list = run(&["events", "list", "--event-type", "MoneyDeposited"]);
     assert_eq!((&list["events"][0]["sequence"], &list["next_cursor"]), (&json!(2), &json!(3)));
     assert_eq!(run(&["events", "list", "--aggregate-type", "note"])["events"].as_array().unwrap().len(), 1);

@@ -8,10 +8,13 @@ mod cli;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
 mod declared;
+#[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
+mod erasure;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]
 mod http;
+mod keys;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

@@ -58,7 +58,7 @@ async fn three_replicas_migrate_an_empty_database_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 4);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
     }
 }
 
@@ -79,7 +79,7 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
     let options = PostgresOptions { migrate: false, ..PostgresOptions::new(&database.url) };
     let older = PostgresStore::connect(options.clone()).await.unwrap_err();
     assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
-    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 4);
+    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 5);
     PostgresStore::connect(options.clone()).await.unwrap().ping().await.unwrap();
 
     let mut session = database.session().await;

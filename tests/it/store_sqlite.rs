@@ -51,7 +51,7 @@ async fn three_processes_open_one_new_file_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 4);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
     }
 }
 
@@ -123,7 +123,7 @@ async fn older_schema_is_refused_where_migrating_is_off() {
     let options = SqliteOptions { migrate: false, ..SqliteOptions::new(folder.path().join("log.db")) };
     let older = SqliteStore::open(options.clone()).await.unwrap_err();
     assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
-    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 4);
+    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 5);
     SqliteStore::open(options).await.unwrap().ping().await.unwrap();
 }
 

@@ -19,6 +19,20 @@ pub mod view_replicas;
 
 use std::{future::Future, time::Duration};
 
+use event_sourcing_cqrs::settings::Settings;
+
+/// Where tests find the master key of personal data on databases that are not files.
+pub const MASTER_KEY_FILE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key");
+
+/// The defaults for this database.
+pub fn settings_for(database_url: &str) -> Settings {
+    let mut settings = Settings::default();
+    if database_url.starts_with("postgres") {
+        settings.erasure.master_key_file = Some(MASTER_KEY_FILE.into());
+    }
+    settings
+}
+
 /// Waits until a condition holds; panics with `what` after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

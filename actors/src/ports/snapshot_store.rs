@@ -9,7 +9,8 @@ use crate::{envelope::Snapshot, id::AggregateId, version::Sequence};
 
 /// Keeps folded states. A cache: losing all of it costs time only.
 pub trait SnapshotStore: Debug + Send + Sync + 'static {
-    /// Stores a snapshot; one at the same sequence is replaced.
+    /// Stores a snapshot; one at the same sequence is replaced. A stream whose subject's key was destroyed gets none any
+    /// more, and that is no error: whoever sends one may not have heard of it.
     ///
     /// # Errors
     /// [`StoreError`]; the caller counts it and goes on.

@@ -55,6 +55,9 @@ impl Ended {
 pub fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.current_dir(folder).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
+    if environment.iter().any(|(name, value)| *name == "DATABASE_URL" && value.starts_with("postgres")) {
+        command.env("ES__ERASURE__MASTER_KEY_FILE", super::MASTER_KEY_FILE);
+    }
     // For coverage and the like, which know their files by the environment.
     command.envs(std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLVM_")));
     command
