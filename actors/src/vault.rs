@@ -30,14 +30,17 @@ use crate::{
 /// Keys asked for, or made, in one call.
 const KEYS_PER_CALL: usize = 1_000;
 
+/// A subject whose key is to be made, and who waits for it.
+type Waiting = (AggregateId, oneshot::Sender<Result<KeyState, StoreError>>);
+
 /// Opens and seals the personal members of events.
 pub struct Vault {
     catalog: Arc<Catalog>,
     keys: Option<(Arc<dyn SubjectKeys>, MasterKeys)>,
     life: Duration,
     remembered: Mutex<Remembered>,
-    /// Subjects whose key is to be made, each with who waits for it.
-    queue: Mutex<Vec<(AggregateId, oneshot::Sender<Result<KeyState, StoreError>>)>>,
+    /// Keys to be made.
+    queue: Mutex<Vec<Waiting>>,
     /// Held by the one that makes what is queued, for all.
     making: tokio::sync::Mutex<()>,
 }

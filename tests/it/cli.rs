@@ -40,7 +40,7 @@ fn with_store() -> TempDir {
 fn every_word_prints_for_people() {
     let folder = with_store();
     let shown = |words: &[&str]| expect(0, folder.path(), words).stdout;
-    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 4, already up to date\n");
+    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 5, already up to date\n");
     let list = shown(&["events", "list"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains("account acc-1#2") && list.contains(r#"{"a":1.50}"#), "{list}");
@@ -219,7 +219,7 @@ fn older_schema_is_left_alone_until_migrate() {
     let ended = expect(2, folder.path(), &["events", "list"]);
     assert!(ended.stderr.contains("event-sourcing-cqrs migrate"), "{ended:?}");
     let migrated = expect(0, folder.path(), &["migrate", "--format", "json"]).json();
-    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(4)));
+    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(5)));
     expect(0, folder.path(), &["events", "list"]);
 }
 

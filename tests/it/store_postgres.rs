@@ -78,7 +78,7 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
     let database = database!();
     let options = PostgresOptions { migrate: false, ..PostgresOptions::new(&database.url) };
     let older = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 5, .. }), "{older}");
     assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 5);
     PostgresStore::connect(options.clone()).await.unwrap().ping().await.unwrap();
 
@@ -88,7 +88,7 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
         .await
         .unwrap();
     let newer = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 4, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 5, .. }), "{newer}");
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
     sqlx::query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 2").execute(&mut session).await.unwrap();
     let edited = PostgresStore::connect(options).await.unwrap_err();

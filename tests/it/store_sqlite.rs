@@ -98,7 +98,7 @@ async fn newer_and_edited_and_foreign_databases_are_refused() {
         .await
         .unwrap();
     let newer = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 4, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 5, .. }), "{newer}");
     assert!(!newer.is_retryable());
 
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
@@ -122,7 +122,7 @@ async fn older_schema_is_refused_where_migrating_is_off() {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions { migrate: false, ..SqliteOptions::new(folder.path().join("log.db")) };
     let older = SqliteStore::open(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 4, .. }), "{older}");
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 5, .. }), "{older}");
     assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 5);
     SqliteStore::open(options).await.unwrap().ping().await.unwrap();
 }
