@@ -21,14 +21,11 @@ use std::{future::Future, time::Duration};
 
 use event_sourcing_cqrs::settings::Settings;
 
-/// Where tests find the master key of personal data on databases that are not files.
-pub const MASTER_KEY_FILE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key");
-
-/// The defaults for this database.
+/// The defaults for this database, with the master key of personal data where servers of tests have it.
 pub fn settings_for(database_url: &str) -> Settings {
     let mut settings = Settings::default();
     if database_url.starts_with("postgres") {
-        settings.erasure.master_key_file = Some(MASTER_KEY_FILE.into());
+        settings.erasure.master_key_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key").into());
     }
     settings
 }
