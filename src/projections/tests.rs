@@ -64,7 +64,7 @@ impl<P: Projection> ReadModel<P> {
             ),
         };
         let event = NewEvent::following(head, &id, &kind, body);
-        self.apply(&RecordedEvent { position: self.position, recorded_at: self.now, event })
+        self.apply(&RecordedEvent::new(self.position, self.now, event))
     }
 
     fn apply(&mut self, event: &RecordedEvent) -> Result<(), String> {
