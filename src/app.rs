@@ -20,6 +20,7 @@ use event_sourcing_actors::{
     query::{QueryType, QueryTypeTaken},
     query_bus::{QueryRequest, QueryResult},
     runtime::StartError,
+    saga::{Saga, SagaDefinitions, SagaTwice},
 };
 
 use read_side::ReadSide;
@@ -32,7 +33,8 @@ pub use storage::{Migrated, Storage};
 use crate::{
     domain,
     projections::DeclarationError,
-    settings::{Database, Settings, SettingsError},
+    sagas,
+    settings::{Database, SagaDefinition, Settings, SettingsError},
     store::OpenError,
 };
 
@@ -42,6 +44,9 @@ pub struct AppBuilder {
     settings: Settings,
     catalog: Result<Catalog, CatalogError>,
     read_side: ReadSide,
+    /// Those of the embedder; this crate's own come at the start, when the settings are known.
+    sagas: SagaDefinitions,
+    works_on_sagas: bool,
     follows: bool,
     upgrades: bool,
     middleware: Vec<Arc<dyn Middleware>>,
@@ -95,6 +100,9 @@ pub enum AppError {
     /// Two query types have one name.
     #[error(transparent)]
     QueryType(#[from] QueryTypeTaken),
+    /// Two sagas have one name and version.
+    #[error(transparent)]
+    Saga(#[from] SagaTwice),
     /// The Redis URL is not one.
     #[cfg(feature = "redis")]
     #[error(transparent)]
@@ -136,11 +144,27 @@ impl AppBuilder {
         Ok(self)
     }
 
-    /// Starts from an empty catalog instead of this crate's four domains, without their read models.
+    /// Starts from an empty catalog instead of this crate's four domains, without their read models and sagas.
     #[must_use]
     pub fn without_domains(self) -> Self {
         let read_side = ReadSide { has_built_in: false, ..self.read_side };
         Self { catalog: Ok(Catalog::default()), read_side, ..self }
+    }
+
+    /// Adds a saga of the embedder's.
+    ///
+    /// # Errors
+    /// [`SagaTwice`] when there is one of this name and version.
+    pub fn saga(mut self, saga: impl Saga) -> Result<Self, SagaTwice> {
+        self.sagas.register(saga)?;
+        Ok(self)
+    }
+
+    /// Whether this process works on sagas, if it keeps read models up to date; yes unless set. Else it only starts and
+    /// shows those that other processes work on.
+    #[must_use]
+    pub fn work_on_sagas(self, works: bool) -> Self {
+        Self { works_on_sagas: works, ..self }
     }
 
     /// Keeps a read model of the embedder's.
@@ -241,7 +265,10 @@ impl AppBuilder {
     /// [`AppError`]; its sentence says what to change.
     pub async fn start(self) -> Result<App, AppError> {
         self.check()?;
-        let (catalog, settings) = (self.catalog?, self.settings);
+        let (catalog, mut definitions, settings) = (self.catalog?, self.sagas, self.settings);
+        if self.read_side.has_built_in {
+            sagas::register(&mut definitions, &policies(&settings))?;
+        }
         let read_side = self.read_side.resolve(&settings, &catalog)?;
         let event_store = settings.event_store.clone();
         let cache = Cache::open(&settings.cache)?;
@@ -252,13 +279,16 @@ impl AppBuilder {
         };
         let keys = storage.subject_keys();
         let masters = master_keys::load(settings.master_key_file(storage.id()).as_deref(), &keys).await?;
+        let follows = self.follows && settings.projections.follow;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .subject_keys(keys, masters)
             .scrubber(storage.scrubber())
             .catalog(catalog)
+            .sagas(definitions)
+            .work_on_sagas(self.works_on_sagas && follows)
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
-            .follow(self.follows && settings.projections.follow)
+            .follow(follows)
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         builder = read_side.into_builder(builder, &settings);
@@ -280,6 +310,13 @@ impl AppBuilder {
         let runtime = Arc::new(builder.start().await?);
         Ok(App { runtime, storage, views, cache, settings })
     }
+}
+
+/// How long this crate's sagas may take, and how often their steps are tried.
+fn policies(settings: &Settings) -> sagas::Policies {
+    let policy = |set: SagaDefinition| sagas::Policy { timeout: set.timeout(), steps: set.step_policy() };
+    let set = &settings.sagas.definitions;
+    sagas::Policies { transfer: policy(set.transfer), order_fulfillment: policy(set.order_fulfillment) }
 }
 
 /// A database of the read models' own.
@@ -309,6 +346,8 @@ impl App {
             settings: Settings::default(),
             catalog,
             read_side: ReadSide { has_built_in: true, ..ReadSide::default() },
+            sagas: SagaDefinitions::default(),
+            works_on_sagas: true,
             follows: true,
             upgrades: true,
             middleware: Vec::new(),

@@ -6,7 +6,7 @@ use event_sourcing_actors::Runtime;
 use event_sourcing_cqrs::{
     app::{App, AppError, Cache, Storage},
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
-    settings::{Http, Settings},
+    settings::Settings,
 };
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -77,7 +77,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
     let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
     let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
     let stop = CancellationToken::new();
-    let options = options(&settings.http);
+    let options = options(&settings);
     let mut server = tokio::spawn(http::serve(listener, context.clone(), options, stop.clone()));
     let (store, database) = (app.storage().kind(), settings.event_store.database_url.to_string());
     let version = env!("CARGO_PKG_VERSION");
@@ -109,8 +109,11 @@ async fn death(runtime: &Runtime) {
     }
 }
 
-fn options(settings: &Http) -> HttpOptions {
+fn options(settings: &Settings) -> HttpOptions {
+    let wait_max = Duration::from_millis(settings.queries.wait_max_ms);
+    let settings = &settings.http;
     HttpOptions {
+        wait_max,
         connections_max: settings.connections_max,
         head_deadline: Duration::from_millis(settings.head_timeout_ms),
         body_deadline: Duration::from_millis(settings.body_timeout_ms),

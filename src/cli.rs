@@ -19,6 +19,7 @@ mod query;
 #[cfg(feature = "http")]
 mod remote;
 mod replay;
+mod saga;
 mod serve;
 mod status;
 mod table;
@@ -112,6 +113,9 @@ enum Word {
     Operation(operation::Operation),
     /// Erase one person's data
     Erase(erase::Erase),
+    /// Start and look after long-running transactions
+    #[command(subcommand)]
+    Saga(saga::Saga),
     /// Fold an aggregate's events into its state
     Replay(replay::Replay),
     /// Look at the settings
@@ -175,6 +179,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
         Word::Erase(word) => word.run(context).await,
+        Word::Saga(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Healthcheck => healthcheck::run(context).await,

@@ -2,7 +2,7 @@
 //!
 //! Each one's rules stand once, in its state's `admits`: a decision turns the command into the event it would be and
 //! asks whether that event may follow. So a command and a raw append are judged alike, and everything that is ever
-//! stored leads from one valid state to the next.
+//! stored leads from one valid state to the next. The one exception is the refund of a transfer, see [`account`].
 
 pub mod account;
 pub mod inventory;

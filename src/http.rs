@@ -31,6 +31,7 @@ mod replay;
 mod reply;
 mod request;
 mod routes;
+mod sagas;
 mod subjects;
 mod version;
 
@@ -68,6 +69,8 @@ pub struct HttpOptions {
     pub head_bytes_max: usize,
     /// Bound of each health check.
     pub health_check_deadline: Duration,
+    /// Longest wait for the end of a saga, whatever `Prefer: wait` says.
+    pub wait_max: Duration,
     /// Pause between two comments on a silent event stream.
     pub stream_comment: Duration,
     /// How long shutdown waits for requests in flight.
@@ -88,6 +91,7 @@ impl Default for HttpOptions {
             json_depth_max: 64,
             head_bytes_max: 64 << 10,
             health_check_deadline: Duration::from_secs(2),
+            wait_max: Duration::from_secs(30),
             stream_comment: Duration::from_secs(15),
             drain: Duration::from_secs(20),
         }

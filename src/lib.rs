@@ -7,6 +7,7 @@
 //! - [`domain`]: account, order, inventory, user; pure
 //! - [`store`]: the ports of events, snapshots and read models over SQLite and PostgreSQL
 //! - [`projections`], [`views`], [`queries`]: the read models, their rows, and what can be asked of them; pure
+//! - [`sagas`]: long-running transactions over commands of the domains; pure
 //! - [`cache`]: where answers of queries are kept for a while
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
@@ -21,6 +22,7 @@ pub mod domain;
 pub mod http;
 pub mod projections;
 pub mod queries;
+pub mod sagas;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
@@ -36,3 +38,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/read-models.md")]
 struct ReadModels;
+
+/// The page about sagas: its example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/sagas.md")]
+struct Sagas;

@@ -13,6 +13,7 @@ mod event_store;
 mod layers;
 mod lines;
 mod projections;
+mod sagas;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,17 +23,17 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use event_sourcing_actors::{
     Limits,
+    limits::SagaLimits,
     query_bus::{self, QueryLimits},
 };
 use serde::{Deserialize, Serialize};
 
-pub use cqrs::{
-    Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, Sagas, UnknownLogLevel,
-};
+pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, UnknownLogLevel};
 pub use error::SettingsError;
 pub use event_store::{AggregateType, Auth, AuthMode, Erasure, EventStore, Integrity};
 pub use layers::{Flags, Source, process_environment};
 pub use projections::{Cache, Consistency, Definition, Projections, ReadModels};
+pub use sagas::{SagaDefinition, SagaDefinitions, Sagas};
 pub use url::{Database, DatabaseError, SecretUrl};
 
 /// What the process exits with when its settings are wrong.
@@ -168,6 +169,12 @@ impl Settings {
             drain: Duration::from_millis(self.http.drain_ms),
             feed_poll: Duration::from_millis(self.projections.poll_ms),
             subject_key_life: Duration::from_millis(self.erasure.key_life_ms),
+            sagas: SagaLimits {
+                in_flight_max: self.sagas.in_flight_max,
+                attempts_max: self.sagas.attempts_max,
+                retry_pause_max: Duration::from_millis(self.sagas.retry_pause_max_ms),
+                ..SagaLimits::default()
+            },
             ..Limits::default()
         }
     }
@@ -251,6 +258,7 @@ impl Settings {
         bounds.extend(self.commands.bounds());
         bounds.extend(self.queries.bounds());
         bounds.extend(self.aggregates.bounds());
+        bounds.extend(self.sagas.bounds());
         bounds.extend(self.http.bounds());
         bounds
     }

@@ -5,6 +5,7 @@
 
 mod operations;
 mod projections;
+mod sagas;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde_json::value::RawValue;
 
 pub use operations::{Operation, OperationProgress};
 pub use projections::{Answered, Page, Parked, Projection, ProjectionError, Rebuild, Requested, Skipped, status_name};
+pub use sagas::{ListedSaga, Saga, SagaAccepted, SagaStep, SagaTimer, TimelineEvent};
 
 /// An event of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -250,6 +252,13 @@ pub struct ProblemMember {
 /// To the microsecond.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn maybe_microseconds<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => microseconds(instant, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn microseconds<S: Serializer>(instant: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,6 +11,8 @@ mod ids;
 mod instance;
 mod record;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Debug, time::Duration};
 
@@ -27,7 +29,10 @@ pub use event::{
     SagaStateRead, SagaTimerCancelled, SagaTimerFired, SagaTimerSet, Trigger,
 };
 pub(crate) use ids::{derived_command_id, started_by_key};
-pub(crate) use instance::{DEFINITION_UNKNOWN, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use instance::saga_type;
+pub use instance::{DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED};
+pub(crate) use instance::{SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
 pub use record::{
     PendingCommand, PendingRead, ReadRecord, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerRecord, TimerStatus,
 };

@@ -24,7 +24,7 @@ use tokio::{
 use uuid::Uuid;
 
 use desk::{Desk, Telling, Told};
-pub use index::ListedSaga;
+pub use index::{INDEX, ListedSaga};
 pub use list::{SagaFilter, SagaPage};
 
 use crate::{
@@ -124,23 +124,11 @@ pub enum SagaCallError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// Its stream cannot be read.
-    #[error("the saga's stream cannot be read: {reason}")]
-    Damaged {
-        /// Why.
-        reason: String,
-    },
-    /// The store does not answer.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The store does not answer, or what it keeps in the index is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<RecoveryError> for SagaCallError {
-    fn from(error: RecoveryError) -> Self {
-        match error {
-            RecoveryError::Store(error) => Self::Store(error),
-            other => Self::Damaged { reason: other.to_string() },
-        }
-    }
 }
 
 /// How the sagas of this process are; asks nobody.
@@ -172,7 +160,7 @@ impl Sagas {
     /// The same, and waits until it goes on no more, by itself, or until an instant.
     ///
     /// # Errors
-    /// As [`Self::start`], and [`SagaCallError::Damaged`].
+    /// As [`Self::start`], and [`SagaCallError::Recovery`].
     pub async fn run(&self, request: StartSaga, until: Instant) -> Result<SagaReport, SagaCallError> {
         let id = AggregateId::from_uuid(Uuid::now_v7());
         // Before the start, so that no news of it is missed.
@@ -211,7 +199,7 @@ impl Sagas {
     /// An instance as it stands.
     ///
     /// # Errors
-    /// [`SagaCallError::UnknownSaga`], [`SagaCallError::Store`], [`SagaCallError::Damaged`].
+    /// [`SagaCallError::UnknownSaga`], [`SagaCallError::Recovery`].
     pub async fn show(&self, id: &AggregateId) -> Result<SagaReport, SagaCallError> {
         let record = self.desk.load(id).await?;
         let record = record.ok_or_else(|| SagaCallError::UnknownSaga { saga_id: id.clone() })?;

@@ -22,7 +22,7 @@ use std::{
 use event_sourcing_actors::{
     AggregateId, CommandId, EventId, NewEvent, StreamHead,
     envelope::EventBody,
-    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, SnapshotStore, StreamClaim},
+    ports::{AppendBatch, AppendUnit, CommandProbe, EventStore, SnapshotStore, StreamClaim, ViewStore},
 };
 use event_sourcing_cqrs::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use hdrhistogram::Histogram;
@@ -38,6 +38,7 @@ pub struct Backend {
     pub name: &'static str,
     pub store: Arc<dyn EventStore>,
     pub snapshots: Arc<dyn SnapshotStore>,
+    pub views: Arc<dyn ViewStore>,
     pub raw: Arc<Raw>,
     _folder: Option<tempfile::TempDir>,
 }
@@ -78,7 +79,14 @@ pub async fn sqlite() -> Backend {
         .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
     let raw = RawConnection::Sqlite(SqliteConnection::connect_with(&options).await.unwrap());
     let store = Arc::new(store);
-    Backend { name: "sqlite", store: store.clone(), snapshots: store, raw: Raw::new(raw), _folder: Some(folder) }
+    Backend {
+        name: "sqlite",
+        store: store.clone(),
+        snapshots: store.clone(),
+        views: store,
+        raw: Raw::new(raw),
+        _folder: Some(folder),
+    }
 }
 
 pub async fn postgres_backend() -> Option<Backend> {
@@ -86,7 +94,14 @@ pub async fn postgres_backend() -> Option<Backend> {
     let store = Arc::new(PostgresStore::connect(PostgresOptions::new(&database.url)).await.unwrap());
     PostgresStore::connect(PostgresOptions::new(&raw_database.url)).await.unwrap().close().await;
     let raw = RawConnection::Postgres(raw_database.session().await);
-    Some(Backend { name: "postgres", store: store.clone(), snapshots: store, raw: Raw::new(raw), _folder: None })
+    Some(Backend {
+        name: "postgres",
+        store: store.clone(),
+        snapshots: store.clone(),
+        views: store,
+        raw: Raw::new(raw),
+        _folder: None,
+    })
 }
 
 const PG_INSERT: &str = "INSERT INTO events (partition, position, aggregate_id, aggregate_type, sequence, event_id, \

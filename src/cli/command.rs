@@ -27,7 +27,7 @@ pub(crate) struct Send {
     command_type: String,
     /// The aggregate
     aggregate_id: AggregateId,
-    /// The command's members; `-` reads standard input [default: {}]
+    /// The command's members; `@file` reads a file, `-` standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
     /// The same command with the same key has its effect once; a server's callers (--url) have keys of their own

@@ -104,7 +104,7 @@ pub(crate) struct Append {
     /// The stream's type; needed for a new stream of events that no aggregate owns
     #[arg(long, value_name = "TYPE")]
     aggregate_type: Option<AggregateType>,
-    /// The event's payload; `-` reads standard input [default: {}]
+    /// The event's payload; `@file` reads a file, `-` standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
 }

@@ -151,7 +151,8 @@ impl From<AppError> for Failure {
             | AppError::UnknownProjection(_)
             | AppError::UnknownQueryType(_)
             | AppError::Declaration(_)
-            | AppError::QueryType(_) => Exit::Usage,
+            | AppError::QueryType(_)
+            | AppError::Saga(_) => Exit::Usage,
             AppError::Open(error) if error.is_retryable() => Exit::Unavailable,
             AppError::Open(OpenError::OlderSchema { .. }) => {
                 return Self::usage(error.to_string()).and("run: event-sourcing-cqrs migrate");

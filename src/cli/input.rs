@@ -1,4 +1,4 @@
-//! What words are given: sizes of pages, and JSON from an argument or from standard input.
+//! What words are given: sizes of pages, and JSON from an argument, a file or standard input.
 
 use std::{io::Read, num::NonZeroU32};
 
@@ -6,25 +6,33 @@ use serde_json::value::RawValue;
 
 use super::exit::Failure;
 
-/// Longest JSON read from standard input: what the HTTP door takes for events.
+/// Longest JSON: what the HTTP door takes for events.
 const DATA_BYTES_MAX: u64 = 4 << 20;
 
-/// JSON from an argument; `-` reads standard input, nothing is `{}`.
+/// JSON from an argument; `@file` reads a file, `-` standard input, nothing is `{}`.
 pub(crate) fn data(argument: Option<&str>) -> Result<Box<RawValue>, Failure> {
     let text = match argument {
         None => "{}".to_owned(),
-        Some("-") => {
-            let mut text = String::new();
-            // Blocking is right: nothing else is going on before the data is there.
-            std::io::stdin().lock().take(DATA_BYTES_MAX + 1).read_to_string(&mut text)?;
-            text
-        }
-        Some(text) => text.to_owned(),
+        // Blocking is right: nothing else is going on before the data is there.
+        Some("-") => read(std::io::stdin().lock())?,
+        Some(text) => match text.strip_prefix('@') {
+            Some(path) => {
+                let wrong = |error| Failure::usage(format!("--data: {path} cannot be read: {error}"));
+                std::fs::File::open(path).and_then(read).map_err(wrong)?
+            }
+            None => text.to_owned(),
+        },
     };
     if text.len() as u64 > DATA_BYTES_MAX {
         return Err(Failure::usage(format!("--data must be at most {DATA_BYTES_MAX} bytes")));
     }
     serde_json::from_str(text.trim()).map_err(|error| Failure::usage(format!("--data is not JSON: {error}")))
+}
+
+fn read(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(DATA_BYTES_MAX + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A page's length, 1 to 1000.

@@ -1,6 +1,7 @@
 //! Words on the configured store: this process opens it itself, beside a server or without one.
 
 mod projections;
+mod sagas;
 
 use std::{
     future::Future,
@@ -23,7 +24,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Context,
     exit::{Exit, Failure},
-    target::{Change, Events, LogQuery, ReplayQuery, StreamQuery, What},
+    target::{Change, Events, LogQuery, Part, ReplayQuery, StreamQuery, What},
 };
 
 /// Windows of the store one page looks through.
@@ -39,17 +40,18 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Opens the store: makes no file, changes no schema. With `follows` read models are kept in this process too,
-    /// unless one beside it keeps them already, or they are of another version: a word that looks must not rebuild them.
-    pub(crate) async fn open(context: &Context, follows: bool) -> Result<Self, Failure> {
+    /// Opens the store: makes no file, changes no schema. Read models of another version are not kept in any part: a
+    /// word that looks must not rebuild them.
+    pub(crate) async fn open(context: &Context, part: Part) -> Result<Self, Failure> {
         let database = &context.settings.event_store.database_url;
         if *database == Database::Memory {
             return Err(Failure::usage("memory: belongs to one process, so there is nothing to be found there")
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let app = builder.create(false).migrate(false).follow(follows).upgrade(false).start().await?;
-        let local = Self { app, timeout: context.timeout };
+        let (follows, works) = (part != Part::Looks, part == Part::Works);
+        let builder = builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false);
+        let local = Self { app: builder.start().await?, timeout: context.timeout };
         if follows {
             local.await_owners().await;
         }

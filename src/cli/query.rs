@@ -35,7 +35,7 @@ pub(crate) struct Send {
     /// A filter, `key=text` or `key:=JSON`; may be repeated
     #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = filter, conflicts_with = "data")]
     filters: Vec<(String, Box<RawValue>)>,
-    /// All filters as a JSON object; `-` reads standard input [default: {}]
+    /// All filters as a JSON object; `@file` reads a file, `-` standard input [default: {}]
     #[arg(long, value_name = "JSON", conflicts_with_all = ["limit", "cursor"])]
     data: Option<String>,
     /// Rows of a list at most, 1 to 1000

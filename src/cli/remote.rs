@@ -1,6 +1,7 @@
 //! Words on a running server: a small HTTP client, one connection a request.
 
 mod projections;
+mod sagas;
 
 use std::{future::Future, time::Duration};
 

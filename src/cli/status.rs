@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use event_sourcing_cqrs::settings::Database;
 use serde::Serialize;
 
-use super::{Context, exit::Failure, local::Local, text::pairs};
+use super::{Context, exit::Failure, local::Local, target::Part, text::pairs};
 
 /// Streams are counted up to here: no store can count all of them cheaply.
 const STREAMS_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
@@ -28,7 +28,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     if let Some(url) = &context.url {
         return of_server(&context, url).await;
     }
-    let local = Local::open(&context, false).await?;
+    let local = Local::open(&context, Part::Looks).await?;
     let status = of_store(&context, &local).await;
     local.close().await;
     let status = status?;

@@ -13,7 +13,12 @@ use uuid::Uuid;
 
 #[cfg(feature = "http")]
 use super::remote::Remote;
-use super::{Context, exit::Failure, local::Local};
+use super::{
+    Context,
+    exit::Failure,
+    local::Local,
+    saga::{ListQuery, NewSaga},
+};
 
 /// Whom words talk to.
 #[derive(Debug)]
@@ -114,6 +119,26 @@ pub(crate) enum Switch {
     Resume,
 }
 
+/// What may be asked of an instance of a saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SagaChange {
+    /// Go on after a failure.
+    Retry,
+    /// Undo what was done.
+    Cancel,
+}
+
+/// What this process does on the store while a word runs. What a process beside it does already, it leaves to that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Reads and writes it.
+    Looks,
+    /// Keeps its read models, too.
+    Follows,
+    /// Keeps them, and works on its sagas.
+    Works,
+}
+
 /// Events as they come.
 pub(crate) type Events = BoxStream<'static, Result<wire::Event, Failure>>;
 
@@ -130,18 +155,19 @@ macro_rules! ask {
 impl Target {
     /// Opens the store, or makes ready to talk to the server.
     pub(crate) async fn open(context: &Context) -> Result<Self, Failure> {
-        Self::opened(context, false).await
+        Self::open_as(context, Part::Looks).await
     }
 
     /// The same for words that need read models: this process keeps them too while it runs, unless a server beside it
     /// does.
     pub(crate) async fn open_following(context: &Context) -> Result<Self, Failure> {
-        Self::opened(context, true).await
+        Self::open_as(context, Part::Follows).await
     }
 
-    async fn opened(context: &Context, follows: bool) -> Result<Self, Failure> {
+    /// The same with the part this process takes where there is no server.
+    pub(crate) async fn open_as(context: &Context, part: Part) -> Result<Self, Failure> {
         match &context.url {
-            None => Ok(Self::Local(Box::new(Local::open(context, follows).await?))),
+            None => Ok(Self::Local(Box::new(Local::open(context, part).await?))),
             #[cfg(feature = "http")]
             Some(url) => Ok(Self::Remote(Remote::new(url, context.timeout)?)),
             #[cfg(not(feature = "http"))]
@@ -260,5 +286,38 @@ impl Target {
     /// Gives an operation up.
     pub(crate) async fn cancel(&self, id: Uuid) -> Result<wire::Operation, Failure> {
         ask!(self, cancel(id))
+    }
+
+    /// Starts a saga.
+    pub(crate) async fn start_saga(&self, new: &NewSaga) -> Result<wire::SagaAccepted, Failure> {
+        ask!(self, start_saga(new))
+    }
+
+    /// One saga.
+    pub(crate) async fn saga(&self, id: &AggregateId) -> Result<wire::Saga, Failure> {
+        ask!(self, saga(id))
+    }
+
+    /// Sagas, newest first.
+    pub(crate) async fn sagas(&self, query: &ListQuery) -> Result<wire::Page<wire::ListedSaga, String>, Failure> {
+        ask!(self, sagas(query))
+    }
+
+    /// Asks something of a saga.
+    pub(crate) async fn change_saga(
+        &self,
+        id: &AggregateId,
+        change: SagaChange,
+    ) -> Result<wire::SagaAccepted, Failure> {
+        ask!(self, change_saga(id, change))
+    }
+
+    /// Whether a process beside this one works on the sagas of the store.
+    pub(crate) async fn has_saga_worker_beside(&self) -> bool {
+        match self {
+            Self::Local(local) => local.has_saga_worker_beside().await,
+            #[cfg(feature = "http")]
+            Self::Remote(_) => false,
+        }
     }
 }

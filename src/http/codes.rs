@@ -44,6 +44,8 @@ codes! {
         "GET /api/v1/operations lists those on record.";
     UNKNOWN_SUBJECT "unknown-subject" NOT_FOUND "Nothing is known of this person"
         "No event with personal members was ever recorded under this id.";
+    UNKNOWN_SAGA "unknown-saga" NOT_FOUND "The saga does not exist"
+        "No saga was ever started under this id. GET /api/v1/sagas lists them.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "The header Allow lists the methods of this path.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
@@ -70,6 +72,12 @@ codes! {
         "`detail` says what is in the way, and `operation_id`, if there is one, names it.";
     OPERATION_ENDED "operation-ended" CONFLICT "The operation is over"
         "What has succeeded or failed cannot be cancelled. `operation_status` says how it ended.";
+    SAGA_ENDED "saga-ended" CONFLICT "The saga is over"
+        "A saga that is completed or compensated stays as it is. `detail` says how it ended.";
+    SAGA_NOT_FAILED "saga-not-failed" CONFLICT "The saga goes on by itself"
+        "Only a saga that was set aside (status failed) can be retried; a running one can be cancelled.";
+    SAGA_DEFINITION_UNKNOWN "saga-definition-unknown" CONFLICT "This server does not have the saga's definition"
+        "The saga was started by code that this server does not run. Ask a server that runs it, or give all servers the same version.";
     PRECONDITION_FAILED "precondition-failed" PRECONDITION_FAILED "The aggregate is not at the expected version"
         "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
@@ -84,6 +92,8 @@ codes! {
         "`nearest` lists the known names closest to it.";
     UNKNOWN_EVENT_TYPE "unknown-event-type" UNPROCESSABLE_ENTITY "The stream does not take this event type"
         "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
+    UNKNOWN_SAGA_TYPE "unknown-saga-type" UNPROCESSABLE_ENTITY "There is no saga of this type"
+        "`nearest` lists the known names closest to it.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
         "Keys are remembered for 24 h. Use a new key for each new request.";
     DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"

@@ -34,7 +34,8 @@ impl HttpContext {
         Self { runtime, checks: Vec::new(), is_draining: AtomicBool::new(false), is_starting: AtomicBool::new(false) }
     }
 
-    /// Adds a health check; `/health` shows it under its name. `event_store` and `aggregates` are there by themselves.
+    /// Adds a health check; `/health` shows it under its name. `event_store`, `aggregates`, `sagas` and the
+    /// projections are there by themselves.
     #[must_use]
     pub fn health_check(mut self, check: Arc<dyn HealthCheck>) -> Self {
         self.checks.push(check);

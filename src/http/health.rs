@@ -7,6 +7,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use event_sourcing_actors::{
     Runtime,
     projections::{ProjectionReport, ProjectionStatus},
+    sagas::SagaHealth,
 };
 use futures_util::future::{BoxFuture, join_all, join3};
 use serde::Serialize;
@@ -91,7 +92,11 @@ pub(super) async fn show(call: Call) -> Answer {
     let given = join_all(context.checks.iter().map(|check| looked_at(check, deadline)));
     let (event_store, projections) = (event_store(&context.runtime, deadline), projections(&context.runtime, deadline));
     let (event_store, projections, given) = join3(event_store, projections, given).await;
-    let own = [("event_store".to_owned(), event_store), ("aggregates".to_owned(), aggregates(&context.runtime))];
+    let own = [
+        ("event_store".to_owned(), event_store),
+        ("aggregates".to_owned(), aggregates(&context.runtime)),
+        ("sagas".to_owned(), sagas(&context.runtime.sagas().health())),
+    ];
     let all: Vec<(String, Health)> = own.into_iter().chain(given).chain(projections).collect();
     let mut status = all.iter().map(|(_, health)| health.status).max().unwrap_or(HealthStatus::Pass);
     let mut output = None;
@@ -157,6 +162,25 @@ fn aggregates(runtime: &Runtime) -> Health {
     match health.parked.len() {
         0 => Health::pass().observed(health.live_aggregates, "live"),
         parked => Health::warn("some aggregates fail again and again and are parked").observed(parked, "parked"),
+    }
+}
+
+/// What only the process that works on the sagas knows; the others pass. Ids, but no reasons: those may name hosts.
+fn sagas(health: &SagaHealth) -> Health {
+    if health.failed > 0 {
+        let detail = "some sagas are set aside until an operator acts: GET /api/v1/sagas?status=failed lists them with \
+                      their reasons; POST /api/v1/sagas/{saga_id}/retry or /cancel when the cause is mended";
+        return Health::warn(detail).observed(health.failed, "failed");
+    }
+    match health.troubled.first() {
+        Some((id, _)) => {
+            let detail = format!(
+                "some sagas do not get on and are tried again by themselves, {id} among them: the log says why, \
+                 GET /api/v1/sagas/{{saga_id}} how far one has come"
+            );
+            Health::warn(detail).observed(health.troubled.len(), "troubled")
+        }
+        None => Health::pass().observed(0, "failed"),
     }
 }
 
@@ -253,6 +277,22 @@ mod tests {
             is_owned_here: false,
             can_roll_back: false,
         }
+    }
+
+    #[test]
+    fn sagas_that_need_a_look_are_a_warning_that_names_the_next_step() {
+        let well = SagaHealth { is_working_here: true, failed: 0, troubled: Vec::new() };
+        assert_eq!(sagas(&well).status, HealthStatus::Pass);
+        assert_eq!(sagas(&SagaHealth { is_working_here: false, ..well.clone() }).status, HealthStatus::Pass);
+        let id = event_sourcing_actors::AggregateId::new("s-1").unwrap();
+        let troubled = SagaHealth { troubled: vec![(id, "db.example said no".to_owned())], ..well.clone() };
+        let health = sagas(&troubled);
+        assert_eq!((health.status, health.observed_unit), (HealthStatus::Warn, Some("troubled")));
+        let said = health.output.unwrap();
+        assert!(said.contains("s-1") && said.contains("the log says why") && !said.contains("db.example"), "{said}");
+        let health = sagas(&SagaHealth { failed: 2, ..troubled });
+        assert_eq!((health.status, health.observed_value), (HealthStatus::Warn, Some(json!(2))));
+        assert!(health.output.unwrap().contains("/api/v1/sagas?status=failed"));
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub(super) fn location(id: &AggregateId) -> HeaderValue {
     HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/api/v1/aggregates"))
 }
 
+/// The page of a saga.
+pub(super) fn saga_location(id: &AggregateId) -> HeaderValue {
+    let path = format!("/api/v1/sagas/{}", utf8_percent_encode(id.as_str(), SEGMENT));
+    HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/api/v1/sagas"))
+}
+
 /// 202 with the operation that was begun, and where to follow it.
 pub(super) fn accepted(operation: &Operation) -> Response {
     let mut response = json(operation);

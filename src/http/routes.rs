@@ -22,7 +22,7 @@ use super::{
     error::{self, Answer, Problem},
     events, health, index, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    subjects, version,
+    sagas, subjects, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -66,6 +66,10 @@ routes! {
     "/api/v1/subjects/{subject_id}/erase"     POST subjects::erase;
     "/api/v1/operations"                      GET operations::list;
     "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
+    "/api/v1/sagas"                           GET sagas::list, POST sagas::start;
+    "/api/v1/sagas/{saga_id}"                 GET sagas::show;
+    "/api/v1/sagas/{saga_id}/retry"           POST sagas::retry;
+    "/api/v1/sagas/{saga_id}/cancel"          POST sagas::cancel;
     "/health"                                 GET health::show;
     "/health/live"                            GET health::live;
     "/health/ready"                           GET health::ready;

@@ -105,12 +105,16 @@ fn move_money(event: &ProjectedEvent<'_>, rows: &mut Rows<'_>, movement: Movemen
         follow(event, rows, transfer_id, &movement)?;
     }
     let account: AccountRow = expected(account?, event)?;
-    let (kind, balance) = match movement.direction {
-        Direction::In => (TransactionKind::Deposited, account.balance.checked_add(movement.amount)),
-        Direction::Out => (TransactionKind::Withdrawn, account.balance.checked_sub(movement.amount)),
+    let (kind, balance, status) = match movement.direction {
+        // A refund that reached a closed account opened it again.
+        Direction::In => {
+            (TransactionKind::Deposited, account.balance.checked_add(movement.amount), AccountStatus::Open)
+        }
+        Direction::Out => (TransactionKind::Withdrawn, account.balance.checked_sub(movement.amount), account.status),
     };
     let account = AccountRow {
         balance: within(balance, "balance")?,
+        status,
         version: event.sequence,
         updated_at: event.recorded_at,
         ..account

@@ -1,4 +1,4 @@
-//! The sections of `cqrs.yaml`.
+//! The sections of `cqrs.yaml`, but for `sagas`.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
@@ -163,11 +163,6 @@ impl Aggregates {
         ]
     }
 }
-
-/// Long-running transactions. Nothing to set in this version.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sagas {}
 
 /// The HTTP door.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -130,6 +130,7 @@ impl Reader<'_> {
     fn section(&self, key: &str, members: Map<String, Value>, schema: &Json) -> Result<ValueKind, SettingsError> {
         let mut adopted = Map::new();
         for (name, member) in members {
+            let name = self.as_known(name, schema);
             let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             let known = schema.get(&name).filter(|_| name != ANY).or_else(|| schema.get(ANY));
             let Some(known) = known else { return Err(self.unknown(key, &name)) };
@@ -138,6 +139,15 @@ impl Reader<'_> {
             }
         }
         Ok(ValueKind::Table(adopted))
+    }
+
+    /// A name as the schema spells it: variables have no capital letters.
+    fn as_known(&self, name: String, schema: &Json) -> String {
+        if !self.is_text || schema.get(&name).is_some() {
+            return name;
+        }
+        let known = schema.as_object().into_iter().flatten().map(|(known, _)| known);
+        known.into_iter().find(|known| known.eq_ignore_ascii_case(&name)).cloned().unwrap_or(name)
     }
 
     /// The crate `config` would round `1000.7` to 1001 and read `yes` as 1.
@@ -185,10 +195,7 @@ impl Reader<'_> {
         if let Some(near) = self.elsewhere(name).or(near) {
             return format!("did you mean {}?", self.spelled(&near));
         }
-        match siblings.as_slice() {
-            [] => format!("{section} has no settings in this version"),
-            _ => format!("known here: {}", siblings.join(", ")),
-        }
+        format!("known here: {}", siblings.join(", "))
     }
 
     /// The key that has this last word, but in another section.

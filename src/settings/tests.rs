@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use super::{schema, *};
 
+mod sagas;
+
 const NO_VARIABLES: [(&str, &str); 0] = [];
 
 fn variables<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
@@ -179,8 +181,6 @@ fn unknown_key_of_a_file_names_key_file_and_nearest_name() {
     assert_says(&message, &["did you mean \"commands.deadline_ms\"?"]);
     let message = refusal(&[("cqrs.yaml", "log: {xyzzy: 5}")], NO_VARIABLES);
     assert_says(&message, &["known here: format, level"]);
-    let message = refusal(&[("cqrs.yaml", "sagas: {xyzzy: 5}")], NO_VARIABLES);
-    assert_says(&message, &["sagas has no settings in this version"]);
     let message = refusal(&[("cqrs.yaml", "log: {'*': 5}")], NO_VARIABLES);
     assert_says(&message, &["unknown setting \"log.*\""]);
 }

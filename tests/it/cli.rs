@@ -50,7 +50,7 @@ fn every_word_prints_for_people() {
     assert!(replay.starts_with("account acc-1 at version 2 (2 events folded in "), "{replay}");
     assert!(replay.ends_with("{\"account_id\":\"acc-1\",\"owner\":\"J\",\"balance\":15,\"status\":\"open\"}\n"));
     let status = shown(&["status"]);
-    for row in ["store          sqlite", "schema         4", "head position  3", "streams        2"] {
+    for row in ["store          sqlite", "schema         5", "head position  3", "streams        2"] {
         assert!(status.contains(row), "{status}");
     }
     assert!(shown(&["config", "show"]).contains("commands.deadline_ms"));

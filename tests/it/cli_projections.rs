@@ -112,10 +112,10 @@ fn projections_are_looked_after_with_and_without_a_server() {
         };
         expect(0, path, &balance);
         let list = run(0, &["projection", "list"]).stdout;
-        assert!(list.starts_with("PROJECTION") && list.lines().count() == 5, "{list}");
+        assert!(list.starts_with("PROJECTION") && list.lines().count() == 6, "{list}");
         let show = run(0, &["projection", "show", "account_balance"]).stdout;
         assert!(show.contains("checkpoint      3\n") && show.contains("parked          0\n"), "{show}");
-        assert_eq!(run(0, &["projection", "list", "--format", "ndjson"]).stdout.lines().count(), 4);
+        assert_eq!(run(0, &["projection", "list", "--format", "ndjson"]).stdout.lines().count(), 5);
         run(3, &["projection", "show", "nothing"]);
         run(3, &["projection", "rebuild", "nothing"]);
 

@@ -2,6 +2,7 @@
 
 mod contention;
 mod duplicates;
+mod failpoints;
 mod kill;
 mod log_order;
 mod overload;
@@ -9,3 +10,5 @@ mod proxy;
 mod read_your_writes;
 mod rebuild;
 mod takeover;
+mod timers;
+mod transfers;

@@ -10,4 +10,5 @@ mod problems;
 mod projections;
 mod queries;
 mod reading;
+mod sagas;
 mod specification;

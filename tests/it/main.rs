@@ -7,6 +7,8 @@ mod cache_redis;
 mod cli;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_sagas;
 mod declared;
 #[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
 mod erasure;

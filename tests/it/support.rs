@@ -13,8 +13,12 @@ pub mod read_models;
 #[cfg(all(unix, feature = "redis"))]
 pub mod redis;
 pub mod replicas;
+#[cfg(feature = "http")]
+pub mod sagas;
 #[cfg(unix)]
 pub mod server;
+#[cfg(feature = "http")]
+pub mod transfers;
 pub mod view_replicas;
 
 use std::{future::Future, time::Duration};

@@ -40,8 +40,8 @@ fn names(line: &str, word: &str) -> bool {
         .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
 }
 
-/// What projections, their rows and the queries over them must not name: they are pure.
-const READ_MODELS: &[&str] = &[
+/// What projections, their rows, the queries over them and sagas must not name: they are pure.
+const PURE: &[&str] = &[
     "tokio",
     "sqlx",
     "redis",
@@ -60,9 +60,10 @@ fn layers_name_only_what_they_may() {
     let rules: &[(&str, &[&str])] = &[
         ("actors/src", &["sqlx", "warp", "redis", "hyper", "clap"]),
         ("src/domain", &["tokio", "sqlx", "warp", "crate::store", "crate::http", "crate::settings", "Utc::now"]),
-        ("src/projections", READ_MODELS),
-        ("src/queries", READ_MODELS),
-        ("src/views", READ_MODELS),
+        ("src/projections", PURE),
+        ("src/queries", PURE),
+        ("src/views", PURE),
+        ("src/sagas", PURE),
         ("src/store", &["crate::domain", "crate::http", "crate::settings", "crate::app", "warp"]),
         ("src/http", &["crate::store", "crate::app", "crate::settings", "sqlx", "ractor"]),
         ("src/cli", &["crate::store", "sqlx", "ractor"]),

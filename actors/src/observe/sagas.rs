@@ -50,6 +50,8 @@ impl SagaMetrics {
         for saga in sagas {
             let _ = self.started.with_label_values(&[saga]);
             let _ = self.timers_fired.with_label_values(&[saga]);
+            // Nothing is known before the index tells; a sum over all processes is right with that.
+            let _ = (self.in_flight.with_label_values(&[saga]), self.failed.with_label_values(&[saga]));
             for outcome in [SagaStatus::Completed, SagaStatus::Compensated, SagaStatus::Failed] {
                 let _ = self.finished.with_label_values(&[saga, outcome.as_str()]);
             }

@@ -346,8 +346,7 @@ impl Owner {
     pub async fn commit(&mut self, step: Step) -> Result<(), StepError> {
         let context = self.context.clone();
         let is_swap = matches!(step.transition, Some(Transition::Swap { .. }));
-        let keys = step.served.iter().flat_map(|step| step.puts.iter().map(|row| &row.key).chain(&step.deletes));
-        let touched = if is_swap { Touched::Everything } else { Touched::rows(keys) };
+        let touched = if is_swap { Touched::Everything } else { self.touched(step.served.as_ref()) };
         let gauges = self.changed_gauges(step.served.as_ref());
         let told = context.audience.as_deref().map(|audience| told(audience, step.served.as_ref()));
         let (served_to, shadow_to) = (step.served.as_ref().map(|s| s.to), step.shadow.as_ref().map(|s| s.to));
@@ -394,6 +393,16 @@ impl Owner {
             false => audience.moved(&told.unwrap_or_default()),
         });
         if is_swap { self.show_gauges().await } else { Ok(()) }
+    }
+
+    /// What a step of the served rows touches. Rows with an audience in the process are no query's, so no cached answer has
+    /// to be told from another.
+    fn touched(&self, step: Option<&Move>) -> Touched {
+        let is_nothing = step.is_none_or(|step| step.puts.is_empty() && step.deletes.is_empty());
+        if self.context.audience.is_some() && !is_nothing {
+            return Touched::Everything;
+        }
+        Touched::rows(step.iter().flat_map(|step| step.puts.iter().map(|row| &row.key).chain(&step.deletes)))
     }
 
     /// Stops the projection until an operator acts.

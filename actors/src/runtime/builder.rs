@@ -87,7 +87,7 @@ impl RuntimeBuilder {
             wakeups: None,
             projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
-            sagas: SagasSetup { definitions: Arc::default(), is_onlooker: false },
+            sagas: SagasSetup::default(),
             keys: None,
             scrubbers: Vec::new(),
         }
@@ -164,16 +164,22 @@ impl RuntimeBuilder {
         Self { wakeups: Some(wakeups), ..self }
     }
 
+    /// Puts together what was registered.
+    fn prepare(&mut self) -> Result<(), CatalogError> {
+        self.catalog.register_sagas(self.sagas.definitions.clone())?;
+        self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
+        self.catalog.check()?;
+        prepare_series(&self.metrics, &self.catalog);
+        Ok(())
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Runtime, StartError> {
-        self.catalog.register_sagas(self.sagas.definitions.clone())?;
-        self.catalog.check()?;
+        self.prepare()?;
         keys::check(&self.catalog, &self.keys).await?;
-        let saga_news = self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
-        prepare_series(&self.metrics, &self.catalog);
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups, self.limits.clone());
@@ -215,7 +221,7 @@ impl RuntimeBuilder {
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
-        let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone(), saga_news);
+        let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone());
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     AnySaga, Reaction, SagaCommandIssued, SagaCompensationStarted, SagaCorrelated, SagaEnded, SagaError, SagaEvent,
     SagaFailed, SagaInput, SagaReadIssued, SagaRecord, SagaRefusalAccepted, SagaStateChanged, SagaTimerCancelled,
-    SagaTimerSet, StepCommand, StepDirection, ids::derived_command_id,
+    SagaTimerSet, StepCommand, StepDirection, TIMEOUT, ids::derived_command_id,
 };
 use crate::id::{CommandId, EventId};
 
@@ -50,8 +50,8 @@ impl Draft {
 
     fn take(&mut self, reaction: Reaction) -> Result<(), SagaError> {
         let at = self.now;
-        if self.record.status.is_final() {
-            return Err(SagaError::new("something is to be done after the end"));
+        if !self.record.status.is_open() {
+            return Err(SagaError::new("something is to be done after the end, or after it was set aside"));
         }
         match reaction {
             Reaction::Command(command) => self.issue(command),
@@ -117,6 +117,9 @@ impl Draft {
 
     /// One command or read of a step at a time: an answer names the step it is for.
     fn is_free(&self, step: &str) -> Result<(), SagaError> {
+        if step == TIMEOUT {
+            return Err(SagaError::new(format!("no step can be called {TIMEOUT:?}: so is the timer of the whole")));
+        }
         let is_busy = self.record.pending.iter().any(|command| command.step == step)
             || self.record.pending_reads.iter().any(|read| read.step == step);
         if is_busy { Err(SagaError::new(format!("step {step:?} has no answer yet"))) } else { Ok(()) }

@@ -39,6 +39,35 @@ events! {
     }
 }
 
+impl SagaEvent {
+    /// When it was decided.
+    #[must_use]
+    pub fn at(&self) -> DateTime<Utc> {
+        match self {
+            Self::SagaStarted(event) => event.at,
+            Self::SagaEventReceived(event) => event.at,
+            Self::SagaCommandIssued(event) => event.at,
+            Self::SagaCommandAnswered(event) => event.at,
+            Self::SagaCommandRefused(event) => event.at,
+            Self::SagaRefusalAccepted(event) => event.at,
+            Self::SagaReadIssued(event) => event.at,
+            Self::SagaStateRead(event) => event.at,
+            Self::SagaTimerSet(event) => event.at,
+            Self::SagaTimerFired(event) => event.at,
+            Self::SagaTimerCancelled(event) => event.at,
+            Self::SagaCorrelated(event) => event.at,
+            Self::SagaStateChanged(event) => event.at,
+            Self::SagaCompensationStarted(event) => event.at,
+            Self::SagaCancelRequested(event) => event.at,
+            Self::SagaEnded(event) => event.at,
+            Self::SagaFailed(event) => event.at,
+            Self::SagaRetried(event) => event.at,
+            Self::SagaMigrated(event) => event.at,
+            Self::SagaDefinitionAdopted(event) => event.at,
+        }
+    }
+}
+
 /// In whose name a saga sends its commands: whoever started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Initiator {
@@ -309,3 +338,6 @@ pub struct SagaDefinitionAdopted {
     /// Which saga.
     pub saga_type: String,
 }
+
+#[cfg(test)]
+mod tests;

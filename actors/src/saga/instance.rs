@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// Refusal of instances whose definition this process does not have.
-pub(crate) const DEFINITION_UNKNOWN: &str = "saga-definition-unknown";
+pub const DEFINITION_UNKNOWN: &str = "saga-definition-unknown";
 /// Refusal of words to an instance that is over.
-pub(crate) const SAGA_ENDED: &str = "saga-ended";
+pub const SAGA_ENDED: &str = "saga-ended";
 /// Refusal of words to an instance that does not exist.
 pub(crate) const SAGA_NOT_FOUND: &str = "saga-not-found";
 /// Refusal of a retry of an instance that goes on by itself.
-pub(crate) const SAGA_NOT_FAILED: &str = "saga-not-failed";
+pub const SAGA_NOT_FAILED: &str = "saga-not-failed";
 
 /// What an instance is told.
 #[derive(Debug, Clone)]
@@ -259,7 +259,9 @@ impl SagaInstance {
             return Err(unknown_definition(&start.saga_type, None));
         };
         let errors = saga.check(&start.data);
-        if !errors.is_empty() {
+        // A caller hears of wrong data; an event has no caller, so its instance is set aside for an operator to see.
+        let has_caller = start.trigger.is_none();
+        if !errors.is_empty() && has_caller {
             return Err(Decline::Invalid(errors));
         }
         let timeout = start.timeout.or_else(|| saga.timeout());
@@ -275,8 +277,18 @@ impl SagaInstance {
             key: start.key.clone(),
         };
         let record = SagaRecord::started(context.aggregate_id.clone(), &started);
-        let mut draft = Draft::new(record, vec![started.into()], context.command_id, context.now);
-        draft.react(saga, &SagaInput::Started).map_err(fault)?;
+        let mut draft = Draft::new(record.clone(), vec![started.clone().into()], context.command_id, context.now);
+        let begun = match errors.first() {
+            None => draft.react(saga, &SagaInput::Started),
+            Some(first) => Err(SagaError::new(format!("its data is not valid: {} {}", first.pointer, first.detail))),
+        };
+        if let Err(error) = begun {
+            if has_caller {
+                return Err(fault(error));
+            }
+            draft = Draft::new(record, vec![started.into()], context.command_id, context.now);
+            draft.push(SagaFailed { at: context.now, reason: Reason::new("fault", error.reason) });
+        }
         Ok((Some(draft.record), draft.events))
     }
 

@@ -289,90 +289,83 @@ impl SagaRecord {
 
     /// Folds one event in. Total.
     pub fn apply(&mut self, event: &SagaEvent, id: EventId) {
-        let at = match event {
+        match event {
             SagaEvent::SagaStarted(_) | SagaEvent::SagaDefinitionAdopted(_) => return,
-            SagaEvent::SagaEventReceived(received) => received.at,
-            SagaEvent::SagaCommandIssued(issued) => {
-                self.issued(issued, id);
-                issued.at
-            }
+            SagaEvent::SagaEventReceived(_) | SagaEvent::SagaCancelRequested(_) => {}
+            SagaEvent::SagaCommandIssued(issued) => self.issued(issued, id),
             SagaEvent::SagaCommandAnswered(answered) => {
                 self.answered(answered.command_id, &answered.step, answered.direction, answered.at, None);
-                answered.at
             }
             SagaEvent::SagaCommandRefused(refused) => {
                 let reason = Some(refused.reason.clone());
                 self.answered(refused.command_id, &refused.step, refused.direction, refused.at, reason);
-                refused.at
             }
-            SagaEvent::SagaRefusalAccepted(accepted) => {
-                self.accept_refusal(&accepted.step);
-                accepted.at
-            }
+            SagaEvent::SagaRefusalAccepted(accepted) => self.accept_refusal(&accepted.step),
             SagaEvent::SagaReadIssued(issued) => {
-                let (name, aggregate_id) = (issued.step.clone(), issued.aggregate_id.clone());
-                let step = self.begun(&name, issued.at);
+                let step = self.begun(&issued.step, issued.at);
                 step.status = StepStatus::Running;
                 step.attempts += 1;
                 step.ended_at = None;
-                self.pending_reads.push(PendingRead { step: name, aggregate_id, issued_at: issued.at });
-                issued.at
+                let (step, aggregate_id) = (issued.step.clone(), issued.aggregate_id.clone());
+                self.pending_reads.push(PendingRead { step, aggregate_id, issued_at: issued.at });
             }
-            SagaEvent::SagaStateRead(read) => {
-                self.read(read);
-                read.at
-            }
-            SagaEvent::SagaTimerSet(set) => {
-                self.set_timer(&set.timer, set.step.as_deref(), set.due_at);
-                set.at
-            }
-            SagaEvent::SagaTimerFired(fired) => {
-                self.end_timers(TimerStatus::Fired, |timer| timer.name == fired.timer);
-                fired.at
-            }
-            SagaEvent::SagaTimerCancelled(cancelled) => {
-                self.end_timers(TimerStatus::Cancelled, |timer| timer.name == cancelled.timer);
-                cancelled.at
+            SagaEvent::SagaStateRead(read) => self.read(read),
+            SagaEvent::SagaTimerSet(_) | SagaEvent::SagaTimerFired(_) | SagaEvent::SagaTimerCancelled(_) => {
+                self.timer(event);
             }
             SagaEvent::SagaCorrelated(correlated) => {
                 if !self.keys.contains(&correlated.key) {
                     self.keys.push(correlated.key.clone());
                 }
-                correlated.at
             }
-            SagaEvent::SagaStateChanged(changed) => {
-                self.state = changed.state.clone();
-                changed.at
+            SagaEvent::SagaStateChanged(_)
+            | SagaEvent::SagaCompensationStarted(_)
+            | SagaEvent::SagaEnded(_)
+            | SagaEvent::SagaFailed(_)
+            | SagaEvent::SagaRetried(_)
+            | SagaEvent::SagaMigrated(_) => self.lives_on(event),
+        }
+        self.updated_at = event.at();
+    }
+
+    fn timer(&mut self, event: &SagaEvent) {
+        match event {
+            SagaEvent::SagaTimerSet(set) => self.set_timer(&set.timer, set.step.as_deref(), set.due_at),
+            SagaEvent::SagaTimerFired(fired) => self.end_timers(TimerStatus::Fired, |timer| timer.name == fired.timer),
+            SagaEvent::SagaTimerCancelled(cancelled) => {
+                self.end_timers(TimerStatus::Cancelled, |timer| timer.name == cancelled.timer);
             }
+            _ => {}
+        }
+    }
+
+    /// What changes the instance as a whole.
+    fn lives_on(&mut self, event: &SagaEvent) {
+        match event {
+            SagaEvent::SagaStateChanged(changed) => self.state = changed.state.clone(),
             SagaEvent::SagaCompensationStarted(started) => {
                 self.status = SagaStatus::Compensating;
                 self.is_compensating = true;
                 self.reason = Some(started.reason.clone());
-                started.at
             }
-            SagaEvent::SagaCancelRequested(cancel) => cancel.at,
             SagaEvent::SagaEnded(ended) => {
                 self.status = if ended.is_completed { SagaStatus::Completed } else { SagaStatus::Compensated };
                 self.ended_at = Some(ended.at);
                 self.end_timers(TimerStatus::Cancelled, |_| true);
-                ended.at
             }
             SagaEvent::SagaFailed(failed) => {
                 self.status = SagaStatus::Failed;
                 self.reason = Some(failed.reason.clone());
-                failed.at
             }
-            SagaEvent::SagaRetried(retried) => {
+            SagaEvent::SagaRetried(_) => {
                 self.status = if self.is_compensating { SagaStatus::Compensating } else { SagaStatus::Running };
-                retried.at
             }
             SagaEvent::SagaMigrated(migrated) => {
                 self.definition_version = migrated.to_version;
                 self.state = migrated.state.clone();
-                migrated.at
             }
-        };
-        self.updated_at = at;
+            _ => {}
+        }
     }
 
     /// A refused step counts as done, a refused undo as undone.

@@ -15,7 +15,7 @@
 //!     })
 //!     .step(|transfer, saga| {
 //!         let data = json!({ "amount": transfer.amount, "transfer_id": saga.saga_id });
-//!         Ok(Step::command("deposit", Call::new(&transfer.to, "DepositMoney", data)?))
+//!         Ok(Step::command("deposit", Call::new(&transfer.to, "DepositMoney", data)?).pivot())
 //!     })
 //!     .timeout(std::time::Duration::from_secs(60));
 //! # let _ = saga;
@@ -26,7 +26,7 @@
 //! saga round: it waits until every command that was sent has an answer (unknown is not an answer), then undoes the steps
 //! that were done, the last one first. A refused undo is tried again, and then set aside for an operator.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -95,6 +95,7 @@ impl Default for StepPolicy {
 enum Forward {
     Call(Call),
     Read(AggregateId),
+    Refuse(Reason),
 }
 
 /// Which refusals of an undo mean that there is nothing to undo any more.
@@ -107,19 +108,29 @@ pub struct Step {
     forward: Forward,
     undo: Option<(Call, Tolerates)>,
     policy: Option<StepPolicy>,
+    is_pivot: bool,
 }
 
 impl Step {
     /// A step that sends a command.
     #[must_use]
     pub fn command(name: impl Into<String>, call: Call) -> Self {
-        Self { name: name.into(), forward: Forward::Call(call), undo: None, policy: None }
+        Self { name: name.into(), forward: Forward::Call(call), undo: None, policy: None, is_pivot: false }
     }
 
-    /// A step that reads an aggregate's state, to be found in [`SagaRecord::reads`] under the step's name.
+    /// A step that reads an aggregate's state, to be found in [`SagaRecord::reads`] under the step's name. It has no
+    /// time-out of its own, and is never refused.
     #[must_use]
     pub fn read(name: impl Into<String>, aggregate_id: AggregateId) -> Self {
-        Self { name: name.into(), forward: Forward::Read(aggregate_id), undo: None, policy: None }
+        Self { name: name.into(), forward: Forward::Read(aggregate_id), undo: None, policy: None, is_pivot: false }
+    }
+
+    /// A step that cannot be done, which is known without asking anybody, say from a state that was read: the saga turns
+    /// round for this reason as if a command had been refused. It is the answer to data that is wrong; an error is for
+    /// code that is.
+    #[must_use]
+    pub fn refuse(name: impl Into<String>, reason: Reason) -> Self {
+        Self { name: name.into(), forward: Forward::Refuse(reason), undo: None, policy: None, is_pivot: false }
     }
 
     /// The command that undoes it. Its target should accept it always.
@@ -132,6 +143,14 @@ impl Step {
     #[must_use]
     pub fn undo_unless(self, call: Call, tolerates: fn(&Reason) -> bool) -> Self {
         Self { undo: Some((call, tolerates)), ..self }
+    }
+
+    /// The last step, with which all is done: there is no way back from it, and needs to be none. If the saga turned
+    /// round while its command had no answer yet, the answer decides: accepted, the saga is completed; refused, it
+    /// undoes the steps before. Without it a last step that has no undo would stay while those before it are undone.
+    #[must_use]
+    pub fn pivot(self) -> Self {
+        Self { is_pivot: true, ..self }
     }
 
     /// How long and how often, instead of the saga's own.
@@ -179,7 +198,8 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
         }
     }
 
-    /// Adds a step. It is asked for again and again and must stay the same for the same data and reads.
+    /// Adds a step. It is asked for again and again: a step that has begun must stay the same for the same record. Names
+    /// are unique in a saga, and none is [`TIMEOUT`].
     #[must_use]
     pub fn step(self, step: impl Fn(&D, &SagaRecord) -> Result<Step, SagaError> + Send + Sync + 'static) -> Self {
         self.steps(move |data, saga| step(data, saga).map(|step| vec![step]))
@@ -240,9 +260,9 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
 
     /// The steps up to the first group in which one has not begun.
     fn begun(&self, saga: &SagaRecord) -> Result<Vec<Step>, SagaError> {
-        let (data, mut steps) = (self.data(saga)?, Vec::new());
+        let (data, mut seen, mut steps) = (self.data(saga)?, Seen::default(), Vec::new());
         for group in &self.groups {
-            let group = group(&data, saga)?;
+            let group = seen.take(group(&data, saga)?)?;
             let is_last = group.iter().any(|step| saga.step(&step.name).is_none());
             steps.extend(group);
             if is_last {
@@ -254,28 +274,29 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
 
     /// Begins the next step, or ends.
     fn go_on(&self, saga: &SagaRecord) -> Result<Vec<Reaction>, SagaError> {
-        let data = self.data(saga)?;
+        let (data, mut seen) = (self.data(saga)?, Seen::default());
         for group in &self.groups {
-            for step in group(&data, saga)? {
+            for step in seen.take(group(&data, saga)?)? {
                 match saga.step(&step.name).map(|known| known.status) {
                     Some(StepStatus::Completed) => {}
                     // Its answer, or the timer of its next try, comes.
                     Some(StepStatus::Running) => return Ok(Vec::new()),
                     Some(StepStatus::Refused) if is_set(saga, &retry_timer(&step.name)) => return Ok(Vec::new()),
-                    _ => return Ok(vec![self.forward(&step)]),
+                    _ => return self.begin(&step, saga),
                 }
             }
         }
         Ok(vec![Reaction::Complete])
     }
 
-    fn forward(&self, step: &Step) -> Reaction {
-        match &step.forward {
+    fn begin(&self, step: &Step, saga: &SagaRecord) -> Result<Vec<Reaction>, SagaError> {
+        Ok(vec![match &step.forward {
             Forward::Read(aggregate_id) => {
                 Reaction::Read { step: step.name.clone(), aggregate_id: aggregate_id.clone() }
             }
             Forward::Call(call) => command(&step.name, call, StepDirection::Forward, self.policy_of(step).timeout),
-        }
+            Forward::Refuse(reason) => return self.turn(saga, reason.clone()),
+        }])
     }
 
     /// Turns round for this reason; nothing if it did before.
@@ -284,6 +305,10 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
             return self.go_back(saga);
         }
         let mut reactions = vec![Reaction::Compensate { reason }];
+        // What was put off is not tried again.
+        let waiting = saga.timers.iter().filter(|timer| timer.step.is_none() && timer.name != TIMEOUT);
+        let waiting = waiting.filter(|timer| timer.status == TimerStatus::Set).map(|timer| timer.name.clone());
+        reactions.extend(waiting.map(|timer| Reaction::CancelTimer { timer }));
         reactions.extend(self.go_back(saga)?);
         Ok(reactions)
     }
@@ -293,7 +318,12 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
         if !saga.is_quiet() {
             return Ok(Vec::new());
         }
-        for step in self.begun(saga)?.iter().rev() {
+        let steps = self.begun(saga)?;
+        let is_done = |step: &Step| saga.step(&step.name).is_some_and(|known| known.status == StepStatus::Completed);
+        if steps.last().is_some_and(|last| last.is_pivot && is_done(last)) {
+            return Ok(vec![Reaction::Complete]);
+        }
+        for step in steps.iter().rev() {
             let (Some(known), Some((undo, _))) = (saga.step(&step.name), &step.undo) else { continue };
             match known.status {
                 StepStatus::Failed if is_set(saga, &undo_timer(&step.name)) => return Ok(Vec::new()),
@@ -408,6 +438,29 @@ impl<D: DeserializeOwned + 'static> Saga for StepSaga<D> {
     }
 }
 
+/// What steps there were so far.
+#[derive(Debug, Default)]
+struct Seen {
+    names: HashSet<String>,
+    is_over: bool,
+}
+
+impl Seen {
+    /// A step whose name another has would count as done with it; after a pivot there is no way back.
+    fn take(&mut self, steps: Vec<Step>) -> Result<Vec<Step>, SagaError> {
+        for step in &steps {
+            if !self.names.insert(step.name.clone()) {
+                return Err(SagaError::new(format!("two steps are called {:?}", step.name)));
+            }
+            if self.is_over {
+                return Err(SagaError::new(format!("step {:?} follows a pivot, which must be the last", step.name)));
+            }
+            self.is_over = step.is_pivot;
+        }
+        Ok(steps)
+    }
+}
+
 fn command(step: &str, call: &Call, direction: StepDirection, timeout: Option<Duration>) -> Reaction {
     Reaction::Command(StepCommand {
         step: step.to_owned(),
@@ -433,3 +486,6 @@ fn undo_timer(step: &str) -> String {
 fn is_set(saga: &SagaRecord, timer: &str) -> bool {
     saga.timers.iter().any(|known| known.name == timer && known.status == TimerStatus::Set)
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,9 +223,16 @@ impl Desk {
                     entry.insert(false);
                     self.tasks.spawn(self.clone().work(id.clone(), record, place));
                 }
-                Err(_) => self.news.leave_rest(),
+                Err(_) => self.leave(id),
             },
         }
+    }
+
+    /// There is no place for an instance now: it is found in the index again.
+    fn leave(&self, id: &AggregateId) {
+        // Having seen it is not having worked on it.
+        locked(&self.recent).forget(id);
+        self.news.leave_rest();
     }
 
     /// The same for what the index told: nothing, if this process has seen as much of the instance, or tries it later.
@@ -284,7 +291,8 @@ impl Desk {
     fn put_off(&self, id: &AggregateId, pause: Duration) {
         let mut later = locked(&self.later);
         if later.by_id.len() >= LATER_MAX {
-            self.news.leave_rest();
+            drop(later);
+            self.leave(id);
             return;
         }
         let at = Instant::now() + pause;

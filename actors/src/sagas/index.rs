@@ -22,8 +22,8 @@ use crate::{
     view::{instant_prefix, sort_of_number},
 };
 
-/// The projection's name.
-pub(crate) const INDEX: &str = "sagas";
+/// The projection's name. Whoever owns it works on the sagas.
+pub const INDEX: &str = "sagas";
 
 /// Instances for people, by type and status.
 pub(crate) const LISTED: &str = "listed";
@@ -395,6 +395,8 @@ fn put_in(event: &ProjectedEvent<'_>, id: &AggregateId, row: &InboxRow, rows: &m
     }
     entry.inbox.push(position.0);
     rows.put(INBOX, id.as_str(), &sort_of_number(position.0), row)?;
-    rows.put(WORK, "", id.as_str(), &WorkRow { position })?;
+    if entry.has_work() {
+        rows.put(WORK, "", id.as_str(), &WorkRow { position })?;
+    }
     rows.put(INSTANCES, "", id.as_str(), &entry)
 }

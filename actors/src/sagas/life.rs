@@ -30,11 +30,13 @@ use crate::{
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the builder is told of sagas.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SagasSetup {
     pub definitions: Arc<SagaDefinitions>,
     /// This process only looks on.
     pub is_onlooker: bool,
+    /// What the index tells, once it is among the projections.
+    news: Option<Arc<News>>,
 }
 
 /// The running sagas of a runtime.
@@ -46,15 +48,16 @@ pub(crate) struct SagasLife {
 }
 
 impl SagasSetup {
-    /// Adds the index to the projections; what it will tell.
-    pub fn prepare(&self, projections: &mut ProjectionsSetup, metrics: &SagaMetrics) -> Arc<News> {
-        let news = Arc::new(News::new(metrics.clone()));
+    /// Adds the index to the projections.
+    pub fn prepare(&mut self, projections: &mut ProjectionsSetup, metrics: &SagaMetrics) {
+        let names = self.definitions.names().map(ToOwned::to_owned).collect();
+        let news = Arc::new(News::new(metrics.clone(), names));
         metrics.prepare(self.definitions.names());
         if !self.definitions.is_empty() {
             projections.projections.push(Arc::new(SagaIndex { definitions: self.definitions.clone() }));
             projections.audiences.insert(INDEX.to_owned(), news.clone());
         }
-        news
+        self.news = Some(news);
     }
 
     /// Starts the router, unless there is nothing for it to do.
@@ -64,8 +67,9 @@ impl SagasSetup {
         views: Arc<dyn ViewStore>,
         events: Arc<dyn EventStore>,
         freshness: Freshness,
-        news: Arc<News>,
     ) -> SagasLife {
+        let news = self.news.unwrap_or_else(|| Arc::new(News::new(bus.write_side.metrics.sagas.clone(), Vec::new())));
+
         let stop = CancellationToken::new();
         let is_idle = self.definitions.is_empty() || self.is_onlooker;
         let parts = DeskParts { bus, views, events, definitions: self.definitions, news };

@@ -33,10 +33,12 @@ pub(crate) struct News {
     next_due: AtomicI64,
     pub wake: Notify,
     metrics: SagaMetrics,
+    /// The sagas of this process.
+    sagas: Vec<String>,
 }
 
 impl News {
-    pub fn new(metrics: SagaMetrics) -> Self {
+    pub fn new(metrics: SagaMetrics, sagas: Vec<String>) -> Self {
         Self {
             tenure: AtomicU64::new(0),
             tenures: AtomicU64::new(0),
@@ -45,6 +47,7 @@ impl News {
             next_due: AtomicI64::new(i64::MAX),
             wake: Notify::new(),
             metrics,
+            sagas,
         }
     }
 
@@ -113,8 +116,10 @@ impl Audience for News {
     fn closed(&self) {
         if self.tenure.swap(0, Ordering::AcqRel) > 0 {
             self.lock().clear();
-            self.metrics.in_flight.reset();
-            self.metrics.failed.reset();
+            // What this process knew is another's to tell now; the series stay.
+            for saga in &self.sagas {
+                self.show(saga, &Counts::default());
+            }
         }
     }
 

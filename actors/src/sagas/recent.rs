@@ -36,6 +36,12 @@ impl Recent {
         *seen = position.max(*seen);
     }
 
+    /// An instance is to be looked at again.
+    pub fn forget(&mut self, id: &AggregateId) {
+        self.young.remove(id);
+        self.old.remove(id);
+    }
+
     /// As of which event an instance was seen last.
     pub fn position(&self, id: &AggregateId) -> Option<Position> {
         self.young.get(id).max(self.old.get(id)).copied()

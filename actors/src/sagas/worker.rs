@@ -256,7 +256,7 @@ fn answer_of(sent: CommandResult) -> Result<(CommandOutcome, Option<Arc<str>>), 
         Err(ref error @ CommandError::SubjectErased { .. }) => refused("subject-erased", error),
         Err(ref error @ CommandError::Forbidden { .. }) => refused("forbidden", error),
         Err(ref error @ CommandError::Unauthenticated) => refused("unauthenticated", error),
-        Err(CommandError::Internal { reason } | CommandError::Parked { reason, .. }) => Err(Setback::Fault(reason)),
+        Err(CommandError::Internal { reason }) => Err(Setback::Fault(reason)),
         Err(error) => Err(Setback::Silence(error.to_string())),
     }
 }

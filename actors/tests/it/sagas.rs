@@ -269,3 +269,103 @@ async fn whatever_was_open_is_finished_by_the_next_owner() {
     let _ = second.execute::<Purse>("a", Take { amount: 1 }).await.unwrap();
     second.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_index_equals_the_one_that_followed() {
+    let store = crate::support::store();
+    let runtime = start(&store).await;
+    until("the saga is adopted", || async { runtime.feed().head().await.unwrap().0 >= 1 }).await;
+    runtime.execute::<Purse>("a", Put { amount: 10 }).await.unwrap();
+    for turn in 0..20 {
+        let (amount, command) = (1 + turn, if turn % 4 == 3 { "Take" } else { "Put" });
+        run(&runtime, json!({ "from": "a", "to": "b", "amount": amount, "command": command })).await;
+        runtime.execute::<Purse>(format!("giver-{turn}"), Put { amount: 1 }).await.unwrap();
+    }
+    run(&runtime, json!({ "from": "a", "to": "c", "amount": 1, "command": "Panic" })).await;
+    until("all have given", || async { sum(&runtime, "tithe").await == 20 }).await;
+    let before = runtime.sagas().list(&SagaFilter::default(), None, 100.try_into().unwrap()).await.unwrap();
+    let operation = runtime.projections().rebuild("sagas", false).await.unwrap();
+    until("it is rebuilt", || async {
+        let operation = runtime.projections().operation(operation.id).await.unwrap();
+        assert!(operation.status != event_sourcing_actors::ports::OperationStatus::Failed, "{operation:?}");
+        operation.status == event_sourcing_actors::ports::OperationStatus::Succeeded
+    })
+    .await;
+    let after = runtime.sagas().list(&SagaFilter::default(), None, 100.try_into().unwrap()).await.unwrap();
+    assert_eq!(before, after);
+    let report = run(&runtime, json!({ "from": "b", "to": "a", "amount": 1 })).await;
+    assert_eq!(report.record.status, SagaStatus::Completed, "work goes on over the new rows");
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_list_hold_each_instance_once_newest_first() {
+    let store = crate::support::store();
+    let runtime = start(&store).await;
+    runtime.execute::<Purse>("a", Put { amount: 100 }).await.unwrap();
+    for turn in 0..23 {
+        let amount = if turn % 5 == 0 { 1_000 } else { 1 };
+        run(&runtime, json!({ "from": "a", "to": "b", "amount": amount })).await;
+    }
+    let (mut cursor, mut all) = (None, Vec::new());
+    loop {
+        let page =
+            runtime.sagas().list(&SagaFilter::default(), cursor.as_deref(), 5.try_into().unwrap()).await.unwrap();
+        assert!(page.items.len() <= 5);
+        all.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all.len(), 23);
+    assert!(all.windows(2).all(|pair| pair[0].started_at >= pair[1].started_at && pair[0].saga_id != pair[1].saga_id));
+    let compensated = SagaFilter { saga_type: None, status: Some(SagaStatus::Compensated) };
+    let page = runtime.sagas().list(&compensated, None, 100.try_into().unwrap()).await.unwrap();
+    assert_eq!((page.items.len(), page.next_cursor), (5, None));
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_work_on_one_instance_and_it_has_one_end() {
+    let store = crate::support::store();
+    let (one, other) = (start(&store).await, start(&store).await);
+    until("one works", || async { one.sagas().health().is_working_here || other.sagas().health().is_working_here })
+        .await;
+    one.execute::<Purse>("a", Put { amount: 1_000 }).await.unwrap();
+    // Whichever owns the index: starts of both are worked on, and both hear how they end.
+    let runs = (0..40).map(|turn| {
+        let runtime = if turn % 2 == 0 { &one } else { &other };
+        run(runtime, json!({ "from": "a", "to": format!("b{}", turn % 3), "amount": 1 }))
+    });
+    for report in futures_util::future::join_all(runs).await {
+        assert_eq!(report.record.status, SagaStatus::Completed);
+    }
+    let owner = if one.sagas().health().is_working_here { &one } else { &other };
+    assert_eq!(sum(owner, "a").await, 960);
+    one.shutdown().await;
+    let report = run(&other, json!({ "from": "a", "to": "b", "amount": 1 })).await;
+    assert_eq!(report.record.status, SagaStatus::Completed);
+    other.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_for_which_there_was_no_place_are_found_again() {
+    let store = crate::support::store();
+    let few = Limits { sagas: SagaLimits { in_flight_max: 2, ..limits().sagas }, ..Limits::default() };
+    let runtime = builder(&store).limits(few).saga(moving()).unwrap().start().await.unwrap();
+    until("it works", || async { runtime.sagas().health().is_working_here }).await;
+    runtime.execute::<Purse>("a", Put { amount: 1_000 }).await.unwrap();
+    let starts = (0..100).map(|_| runtime.sagas().start(order(json!({ "from": "a", "to": "b", "amount": 1 }))));
+    for started in futures_util::future::join_all(starts).await {
+        started.unwrap();
+    }
+    let running = SagaFilter { saga_type: None, status: Some(SagaStatus::Running) };
+    // Sooner than it is forgotten what this process has seen.
+    let all_ended = until("all end", || async {
+        runtime.sagas().list(&running, None, 1.try_into().unwrap()).await.unwrap().items.is_empty()
+    });
+    tokio::time::timeout(Duration::from_secs(8), all_ended).await.unwrap();
+    assert_eq!(sum(&runtime, "b").await, 100);
+    runtime.shutdown().await;
+}

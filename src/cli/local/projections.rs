@@ -164,7 +164,7 @@ fn conflict(detail: &str, code: &str) -> Failure {
 }
 
 /// The sentence of the HTTP door, so that a word says the same with and without `--url`.
-fn sentence(detail: String, nearest: &[String], code: &str) -> String {
+pub(super) fn sentence(detail: String, nearest: &[String], code: &str) -> String {
     let hint = if nearest.is_empty() { String::new() } else { format!("; did you mean {}?", nearest.join(", ")) };
     format!("{detail}{hint} ({code})")
 }
@@ -188,7 +188,8 @@ impl From<QueryError> for Failure {
     }
 }
 
-fn invalid(errors: Vec<FieldError>) -> Failure {
+/// Wrong input, with the sentences of the HTTP door.
+pub(super) fn invalid(errors: Vec<FieldError>) -> Failure {
     let place =
         |error: &FieldError| if error.pointer.is_empty() { "the body".to_owned() } else { error.pointer.clone() };
     let first = errors

@@ -7,7 +7,7 @@ use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
 
 commands! {
     /// All an account can be told.
-    pub enum AccountCommand { CreateAccount, DepositMoney, WithdrawMoney, CloseAccount }
+    pub enum AccountCommand { CreateAccount, DepositMoney, WithdrawMoney, RefundTransfer, CloseAccount }
 }
 
 /// Opens an account.
@@ -71,7 +71,26 @@ impl CommandData for WithdrawMoney {
     }
 }
 
-/// Closes an empty account for ever.
+/// Gives back what a transfer withdrew. A closed account takes it too, and is open again: the money is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundTransfer {
+    /// The aggregate's id, repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// In minor units; at least 1.
+    pub amount: i64,
+    /// The transfer that is undone.
+    pub transfer_id: String,
+}
+
+impl CommandData for RefundTransfer {
+    fn validate(&self, check: &mut Violations<'_>) {
+        movement(check, self.account_id.as_deref(), self.amount, Some(&self.transfer_id));
+    }
+}
+
+/// Closes an empty account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CloseAccount {

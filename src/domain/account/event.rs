@@ -21,7 +21,7 @@ pub struct AccountCreated {
     pub initial_balance: i64,
 }
 
-/// Money came in.
+/// Money came in. A closed account is open again with it; only the refund of a transfer gets there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyDeposited {
     /// In minor units; at least 1.
@@ -41,7 +41,7 @@ pub struct MoneyWithdrawn {
     pub transfer_id: Option<String>,
 }
 
-/// The account was closed for ever.
+/// The account was closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountClosed {}
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountClosed, AccountCommand, AccountCreated, AccountEvent, AccountRejection, MoneyDeposited, MoneyWithdrawn,
+    RefundTransfer,
 };
 
 /// One owner's money; `null` as JSON before its first event.
@@ -31,8 +32,17 @@ pub struct AccountState {
 pub enum AccountStatus {
     /// It can.
     Open,
-    /// It never can again, and there is none.
+    /// It cannot, and there is none; the refund of a transfer opens the account again.
     Closed,
+}
+
+impl AccountState {
+    fn takes_in(&self, requested: i64) -> Result<(), AccountRejection> {
+        match self.balance.checked_add(requested) {
+            Some(_) => Ok(()),
+            None => Err(AccountRejection::AmountOverflow { balance: self.balance, requested }),
+        }
+    }
 }
 
 impl Account {
@@ -42,8 +52,12 @@ impl Account {
         self.0.as_ref()
     }
 
+    fn known(&self) -> Result<&AccountState, AccountRejection> {
+        self.0.as_ref().ok_or(AccountRejection::AccountNotFound)
+    }
+
     fn open(&self) -> Result<&AccountState, AccountRejection> {
-        let account = self.0.as_ref().ok_or(AccountRejection::AccountNotFound)?;
+        let account = self.known()?;
         match account.status {
             AccountStatus::Open => Ok(account),
             AccountStatus::Closed => Err(AccountRejection::AccountClosed),
@@ -76,6 +90,11 @@ impl Aggregate for Account {
             AccountCommand::WithdrawMoney(withdraw) => {
                 MoneyWithdrawn { amount: withdraw.amount, transfer_id: withdraw.transfer_id.clone() }.into()
             }
+            // Not as a raw deposit is: an undo must not be refused because the account was closed meanwhile.
+            AccountCommand::RefundTransfer(RefundTransfer { amount, transfer_id, .. }) => {
+                self.known()?.takes_in(*amount)?;
+                return Ok(vec![MoneyDeposited { amount: *amount, transfer_id: Some(transfer_id.clone()) }.into()]);
+            }
             AccountCommand::CloseAccount(_) => AccountClosed {}.into(),
         };
         self.admits(&event)?;
@@ -97,6 +116,7 @@ impl Aggregate for Account {
             AccountEvent::AccountCreated(_) => {}
             AccountEvent::MoneyDeposited(deposited) => {
                 account.balance = account.balance.saturating_add(deposited.amount);
+                account.status = AccountStatus::Open;
             }
             AccountEvent::MoneyWithdrawn(withdrawn) => {
                 account.balance = account.balance.saturating_sub(withdrawn.amount);
@@ -110,13 +130,7 @@ impl Aggregate for Account {
         match event {
             AccountEvent::AccountCreated(_) if self.0.is_some() => Err(AccountRejection::AccountExists),
             AccountEvent::AccountCreated(_) => Ok(()),
-            AccountEvent::MoneyDeposited(deposited) => {
-                let (balance, requested) = (self.open()?.balance, deposited.amount);
-                match balance.checked_add(requested) {
-                    Some(_) => Ok(()),
-                    None => Err(AccountRejection::AmountOverflow { balance, requested }),
-                }
-            }
+            AccountEvent::MoneyDeposited(deposited) => self.open()?.takes_in(deposited.amount),
             AccountEvent::MoneyWithdrawn(withdrawn) => {
                 let (balance, requested) = (self.open()?.balance, withdrawn.amount);
                 if requested <= balance {

@@ -102,6 +102,21 @@ fn legs_that_are_undone_return_the_transfer() {
 }
 
 #[test]
+fn a_refund_to_a_closed_account_opens_it_again() {
+    let mut model = two_accounts();
+    model.happens::<Account>("a", out(100, "t")).unwrap();
+    model.happens::<Account>("a", AccountClosed {}).unwrap();
+    model.happens::<Account>("a", in_(100, "t")).unwrap();
+    let account = model.row(ACCOUNTS, "", "a").unwrap();
+    assert_eq!(
+        (&account["status"], &account["balance"], &account["version"]),
+        (&json!("open"), &json!(100), &json!(4))
+    );
+    assert_eq!(model.column(TRANSACTIONS, "a", "kind"), json!(["opened", "withdrawn", "closed", "deposited"]));
+    assert_eq!(model.row(TRANSFER_TRACKING, "", "t").unwrap()["status"], json!("returned"));
+}
+
+#[test]
 fn legs_that_do_not_fit_make_a_transfer_inconsistent_for_ever() {
     let legs: [fn(&mut ReadModel<AccountBalance>); 3] = [
         |model| model.happens::<Account>("b", in_(29, "t")).unwrap(),

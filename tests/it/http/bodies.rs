@@ -61,6 +61,9 @@ async fn an_over_long_body_gets_its_413() {
         ("/api/v1/commands", 1 << 20, 400),
         ("/api/v1/commands", (1 << 20) + 1, 413),
         ("/api/v1/commands", 6 << 20, 413),
+        ("/api/v1/sagas", 1 << 20, 400),
+        ("/api/v1/sagas", (1 << 20) + 1, 413),
+        ("/api/v1/sagas/s/cancel", (1 << 20) + 1, 413),
         ("/api/v1/events", 4 << 20, 400),
         ("/api/v1/events", (4 << 20) + 1, 413),
     ] {
@@ -110,6 +113,7 @@ async fn a_body_of_faults_only_is_told_its_first_twenty() {
     let list = format!(r#"{{"aggregate_id":"g","aggregate_type":"t","events":[0{}]}}"#, ",0".repeat(400_000));
     for (path, body, status) in [
         ("/api/v1/commands", format!("{{{members}}}"), 400),
+        ("/api/v1/sagas", format!("{{{members}}}"), 400),
         ("/api/v1/events", event, 422),
         ("/api/v1/events", list, 422),
     ] {

@@ -62,6 +62,11 @@ async fn each_mistake_has_its_code() {
     assert_problem(&server.post("/api/v1/events", saga).await, 409, "reserved-stream");
     assert_problem(&server.get("/api/v1/events/unknown").await, 404, "unknown-aggregate");
     assert_problem(&server.get("/api/v1/aggregates/unknown").await, 404, "unknown-aggregate");
+    assert_problem(&server.get("/api/v1/sagas/unknown").await, 404, "unknown-saga");
+    let no_saga = r#"{"saga_type":"TransferSaga"}"#;
+    assert_problem(&server.post("/api/v1/sagas", no_saga).await, 422, "unknown-saga-type");
+    let reply = server.send("GET", "/api/v1/sagas", &[("accept", "image/png")], b"").await;
+    assert_problem(&reply, 406, "not-acceptable");
     assert_problem(&server.post("/api/v1/replay", r#"{"aggregate_id":"unknown"}"#).await, 404, "unknown-aggregate");
     assert_problem(&server.get("/api/v1/nothing").await, 404, "not-found");
     assert_problem(&server.get("/api/v1/commands/").await, 404, "not-found");

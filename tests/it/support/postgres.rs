@@ -84,21 +84,118 @@ fn binaries() -> Option<PathBuf> {
     folders.into_iter().rev().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
+/// A server of one test's own, which may be ended and started again without harm to others.
+pub struct Restartable {
+    pub url: String,
+    folder: tempfile::TempDir,
+    binaries: PathBuf,
+    run_as: Option<(u32, u32)>,
+    port: u16,
+    child: std::sync::Mutex<Option<std::process::Child>>,
+}
+
+/// A new server with an empty database; `None` (loudly) where PostgreSQL is not installed.
+pub async fn restartable() -> Option<Restartable> {
+    let Some(binaries) = binaries() else {
+        eprintln!("SKIPPED: no PostgreSQL binaries (a server that is restarted cannot be TEST_DATABASE_URL's)");
+        return None;
+    };
+    let folder = tempfile::Builder::new().prefix("es-test-postgres-").tempdir().expect("a folder");
+    let run_as = unprivileged(folder.path()).expect("a user for the server");
+    initialize(&binaries, folder.path(), run_as).expect("a new server");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let server = Restartable { url, folder, binaries, run_as, port, child: std::sync::Mutex::new(None) };
+    server.start().await;
+    Some(server)
+}
+
+impl Restartable {
+    async fn start(&self) {
+        let mut command = Command::new(self.binaries.join("postgres"));
+        command.arg("-D").arg(self.folder.path().join("data")).args(settings(self.port));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = as_user(&mut command, self.run_as).current_dir(self.folder.path()).spawn().expect("a server");
+        *self.child.lock().expect("no panic under it") = Some(child);
+        for _ in 0..600 {
+            if PgConnection::connect(&self.url).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server did not start");
+    }
+
+    /// Ends it without ceremony, as a crash would, and starts it again.
+    pub async fn restart(&self) {
+        self.end("QUIT");
+        self.start().await;
+    }
+
+    /// Ends every session but this one's own.
+    pub async fn cut_connections(&self) {
+        let mut session = PgConnection::connect(&self.url).await.expect("a session");
+        sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            .execute(&mut session)
+            .await
+            .expect("they are ended");
+    }
+
+    fn end(&self, signal: &str) {
+        let child = self.child.lock().ok().and_then(|mut child| child.take());
+        if let Some(mut child) = child {
+            let _ = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Restartable {
+    fn drop(&mut self) {
+        self.end("QUIT");
+    }
+}
+
+fn initialize(binaries: &Path, folder: &Path, run_as: Option<(u32, u32)>) -> io::Result<()> {
+    let mut init = Command::new(binaries.join("initdb"));
+    init.arg("-D").arg(folder.join("data")).args([
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]);
+    let done = as_user(&mut init, run_as).current_dir(folder).output()?;
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+    }
+}
+
+/// On loopback only, durable, with room for many tests.
+fn settings(port: u16) -> Vec<String> {
+    let port = format!("port={port}");
+    let settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=on", "max_connections=200"];
+    settings
+        .into_iter()
+        .chain(["shared_buffers=64MB", &port])
+        .flat_map(|set| ["-c".to_owned(), set.to_owned()])
+        .collect()
+}
+
 async fn start_private(binaries: &Path) -> io::Result<Server> {
     let folder = tempfile::Builder::new().prefix("es-test-postgres-").tempdir()?.keep();
     let data = folder.join("data");
     let run_as = unprivileged(&folder)?;
-    let mut init = Command::new(binaries.join("initdb"));
-    init.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
-    let done = as_user(&mut init, run_as).current_dir(&folder).output()?;
-    if !done.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
-    }
+    initialize(binaries, &folder, run_as)?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut watchdog = Command::new("sh");
     watchdog.args(["-c", WATCHDOG, "sh"]).arg(&folder).arg(binaries.join("postgres")).arg("-D").arg(&data);
-    watchdog.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=on"]);
-    watchdog.args(["-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", &format!("port={port}")]);
+    watchdog.args(settings(port));
     let mut child = as_user(&mut watchdog, run_as).current_dir(&folder).stdin(Stdio::piped()).spawn()?;
 
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("postgres");
