@@ -77,7 +77,7 @@ async fn command(runtime: &Runtime, id: &AggregateId, (command_type, data): Word
 async fn start(store: &Arc<SqliteStore>) -> Runtime {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
-    let builder = RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog);
+    let builder = RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog).throwaway_keys();
     builder.snapshot_frequency(|_| 3).start().await.unwrap()
 }
 
