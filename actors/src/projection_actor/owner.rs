@@ -51,6 +51,10 @@ pub(crate) type Tallying = AbortOnDropHandle<Result<Option<(Tally, Tally)>, Stor
 const QUIET_EMPTY: Duration = Duration::from_millis(25);
 /// After a step of few events.
 const QUIET_SMALL: Duration = Duration::from_millis(4);
+/// After a step of a projection with an audience in this process, while many events come.
+const QUIET_INTERNAL: Duration = Duration::from_millis(40);
+/// So many events in a step are many.
+const BUSY_EVENTS: usize = 16;
 /// A step of fewer events is small.
 const SMALL_EVENTS: usize = 100;
 
@@ -289,7 +293,7 @@ impl Owner {
             other => {
                 other?;
                 context.metrics.applied_events.inc_by(applied);
-                self.quiet_until = Instant::now() + quiet_after(page.events.len());
+                self.quiet_until = Instant::now() + self.quiet_after(page.events.len());
                 self.halvings = self.halvings.saturating_sub(1);
             }
         }
@@ -393,6 +397,16 @@ impl Owner {
             false => audience.moved(&told.unwrap_or_default()),
         });
         if is_swap { self.show_gauges().await } else { Ok(()) }
+    }
+
+    /// How long no step is made after one of so many events.
+    fn quiet_after(&self, events: usize) -> Duration {
+        let is_full = events >= self.limit(self.context.limits.batch_events_max).get() as usize;
+        // What has an audience here does not wait for rows in the common case, and larger pages cost less.
+        if self.context.audience.is_some() && events >= BUSY_EVENTS && !is_full {
+            return QUIET_INTERNAL;
+        }
+        quiet_after(events)
     }
 
     /// What a step of the served rows touches. Rows with an audience in the process are no query's, so no cached answer has
