@@ -136,51 +136,59 @@ enum Wish {
 impl Saga {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let part = match &self {
-            Self::Show(_) => Part::Looks,
-            // The list is kept by whoever follows the log: without a server, this process.
-            Self::List(_) => Part::Follows,
-            Self::Start(Start { wait, .. }) | Self::Retry(Change { wait, .. }) | Self::Cancel(Change { wait, .. }) => {
-                if wait.seconds.is_some() {
-                    Part::Works
-                } else {
-                    Part::Looks
-                }
-            }
-        };
-        // Before anything is opened: what is wrong with the words is told at once.
-        let data = match &self {
-            Self::Start(word) => Some(word.object()?),
-            _ => None,
-        };
-        let target = Target::open_as(&context, part).await?;
-        let result = self.done(&target, context.output, data).await;
-        target.close().await;
-        result
-    }
-
-    async fn done(self, target: &Target, output: Output, data: Option<Box<RawValue>>) -> Result<(), Failure> {
+        let output = context.output;
         match self {
-            Self::Start(Start { saga_type, timeout_ms, wait, .. }) => {
-                let new = NewSaga { saga_type, data: data.unwrap_or_default(), timeout_ms };
-                let begun = target.start_saga(&new).await?;
-                finish(target, output, begun, wait, Wish::Done).await
+            Self::Start(word) => word.run(&context).await,
+            Self::Show(word) => {
+                on(&context, Part::Looks, async |target| shown::print(output, &target.saga(&word.saga_id).await?)).await
             }
-            Self::Show(word) => shown::print(output, &target.saga(&word.saga_id).await?),
-            Self::List(word) => list(target, output, word).await,
-            Self::Retry(word) => {
-                let begun = target.change_saga(&word.saga_id, SagaChange::Retry).await?;
-                finish(target, output, begun, word.wait, Wish::Ended).await
-            }
-            Self::Cancel(word) => {
-                let begun = target.change_saga(&word.saga_id, SagaChange::Cancel).await?;
-                finish(target, output, begun, word.wait, Wish::Undone).await
-            }
+            // The list is kept by whoever follows the log: without a server, this process.
+            Self::List(word) => on(&context, Part::Follows, async |target| list(target, output, word).await).await,
+            Self::Retry(word) => word.run(&context, SagaChange::Retry, Wish::Ended).await,
+            Self::Cancel(word) => word.run(&context, SagaChange::Cancel, Wish::Undone).await,
         }
     }
 }
 
+/// Opens the target for a word and closes it, whatever became of that.
+async fn on<T>(
+    context: &Context,
+    part: Part,
+    word: impl AsyncFnOnce(&Target) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let target = Target::open_as(context, part).await?;
+    let result = word(&target).await;
+    target.close().await;
+    result
+}
+
+impl Wait {
+    /// Who waits works meanwhile.
+    fn part(self) -> Part {
+        if self.seconds.is_some() { Part::Works } else { Part::Looks }
+    }
+}
+
+impl Change {
+    /// The change is recorded before anything is worked on: this process shall not complete what it is told to undo.
+    async fn run(self, context: &Context, change: SagaChange, wish: Wish) -> Result<(), Failure> {
+        let begun = on(context, Part::Looks, async |target| target.change_saga(&self.saga_id, change).await).await?;
+        on(context, self.wait.part(), async |target| finish(target, context.output, begun, self.wait, wish).await).await
+    }
+}
+
 impl Start {
+    async fn run(self, context: &Context) -> Result<(), Failure> {
+        // Before anything is opened: what is wrong with the word is told at once.
+        let data = self.object()?;
+        let new = NewSaga { saga_type: self.saga_type, data, timeout_ms: self.timeout_ms };
+        on(context, self.wait.part(), async |target| {
+            let begun = target.start_saga(&new).await?;
+            finish(target, context.output, begun, self.wait, Wish::Done).await
+        })
+        .await
+    }
+
     fn object(&self) -> Result<Box<RawValue>, Failure> {
         let data = input::data(self.data.as_deref())?;
         if data.get().starts_with('{') { Ok(data) } else { Err(Failure::usage("--data must be a JSON object")) }
