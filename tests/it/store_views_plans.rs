@@ -1,4 +1,4 @@
-//! Reads of read models go by index, also where the plan was made on an empty database.
+//! Reads of read models and of the tree go by index, also where the plan was made on an empty database.
 
 use event_sourcing_cqrs::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use crate::support::postgres;
 
 /// What the adapters send, as far as a plan depends on it, and the index it must use.
-const SQLITE: [(&str, &str); 8] = [
+const SQLITE: [(&str, &str); 9] = [
     (
         "SELECT p.revision, r.sort, r.data FROM projections p LEFT JOIN view_rows r ON r.partition = 0 \
          AND r.generation = p.generation AND r.collection = ?2 AND r.grp = ?3 AND r.sort >= ?4 AND r.sort < ?6 \
@@ -46,6 +46,11 @@ const SQLITE: [(&str, &str); 8] = [
         "parked_events_waiting (partition=? AND generation=? AND key=? AND position>?)",
     ),
     ("SELECT * FROM projection_states WHERE partition = 0 AND name = ?1", "parked_events_requested"),
+    (
+        "SELECT t.level, t.tile, t.hashes FROM json_each(?1) w CROSS JOIN merkle_tiles t ON t.partition = 0 \
+         AND t.level = w.value ->> 0 AND t.tile = w.value ->> 1",
+        "sqlite_autoindex_merkle_tiles_1 (partition=? AND level=? AND tile=?)",
+    ),
 ];
 
 #[tokio::test]
@@ -68,7 +73,7 @@ async fn reads_of_an_empty_file_go_by_index() {
 }
 
 /// Statement, types of its parameters, the index it must use.
-const POSTGRES: [(&str, &str, &str); 9] = [
+const POSTGRES: [(&str, &str, &str); 10] = [
     (
         "SELECT p.revision, r.sort, r.data FROM projections p LEFT JOIN LATERAL (SELECT v.sort, v.data FROM view_rows v \
          WHERE v.partition = 0 AND v.generation = p.generation AND v.collection = $2 AND v.grp = $3 AND v.sort >= $4 \
@@ -127,6 +132,13 @@ const POSTGRES: [(&str, &str, &str); 9] = [
         "SELECT s.name, s.has_requests FROM projection_states s WHERE s.partition = 0 AND s.name = $1",
         "text",
         "parked_events_requested",
+    ),
+    (
+        "SELECT w.level, w.tile, t.hashes FROM unnest($1::smallint[], $2::bigint[]) w(level, tile) \
+         CROSS JOIN LATERAL (SELECT m.hashes FROM merkle_tiles m WHERE m.partition = 0 AND m.level = w.level \
+         AND m.tile = w.tile LIMIT 1) t",
+        "smallint[], bigint[]",
+        "Index Scan using merkle_tiles_pkey",
     ),
 ];
 

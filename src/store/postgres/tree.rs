@@ -33,8 +33,9 @@ const REFUSE: &str = "UPDATE log_head SET read_only = true WHERE partition = 0 A
 const ACCEPT: &str = "WITH accepted AS (UPDATE merkle_tree SET acceptances = $1, checkpoint = $2 \
          WHERE partition = 0 RETURNING partition) \
      UPDATE log_head SET read_only = false FROM accepted a WHERE log_head.partition = a.partition";
-const TILES: &str = "SELECT t.level, t.tile, t.hashes FROM unnest($1::smallint[], $2::bigint[]) w(level, tile) \
-     JOIN merkle_tiles t ON t.partition = 0 AND t.level = w.level AND t.tile = w.tile";
+const TILES: &str = "SELECT w.level, w.tile, t.hashes FROM unnest($1::smallint[], $2::bigint[]) w(level, tile) \
+     CROSS JOIN LATERAL (SELECT m.hashes FROM merkle_tiles m WHERE m.partition = 0 AND m.level = w.level \
+     AND m.tile = w.tile LIMIT 1) t";
 
 macro_rules! rows {
     ($where:literal) => {

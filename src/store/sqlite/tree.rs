@@ -28,7 +28,7 @@ const REFUSE: &str = "UPDATE log_head SET read_only = 1 WHERE partition = 0 AND 
 const ACCEPT: &str = "UPDATE merkle_tree SET acceptances = ?1, checkpoint = ?2 WHERE partition = 0";
 const OPEN_AGAIN: &str = "UPDATE log_head SET read_only = 0 WHERE partition = 0";
 const TILES: &str = "SELECT t.level, t.tile, t.hashes FROM json_each(?1) w \
-     JOIN merkle_tiles t ON t.partition = 0 AND t.level = w.value ->> 0 AND t.tile = w.value ->> 1";
+     CROSS JOIN merkle_tiles t ON t.partition = 0 AND t.level = w.value ->> 0 AND t.tile = w.value ->> 1";
 
 /// Many rows as two values: the driver's price is per row and column. Concatenation keeps bytes as they are.
 macro_rules! packed {
