@@ -14,9 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use common::{Backend, Measured, Streams, closed_loop, sqlite};
 use event_sourcing_actors::{
-    AggregateId, Position, Runtime, RuntimeBuilder, Sequence,
+    AggregateId, EventFilter, Position, Runtime, RuntimeBuilder, Sequence,
     catalog::Catalog,
     history::{At, TimeRange},
     ports::{AppendBatch, AppendUnit, CommandProbe, SnapshotStore, StreamClaim},
@@ -83,32 +84,10 @@ fn spread(range: u64) -> impl Fn() -> u64 + Clone {
     move || next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) % range
 }
 
-async fn recorded_at(backend: &common::Backend, position: u64) -> chrono::DateTime<chrono::Utc> {
-    let page = backend.store.read_all(Position(position - 1), &Default::default(), NonZeroU32::MIN).await.unwrap();
-    page.events[0].recorded_at
-}
-
-#[tokio::main]
-async fn main() {
-    let count: u64 = std::env::var("BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
-    println!("temporal: one aggregate of {count} events in SQLite; baseline = folding all of them");
-    let backend = sqlite().await;
-    let started = Instant::now();
-    let id = fill(&backend, count).await;
-    println!("stored in {:.1} s", started.elapsed().as_secs_f64());
-    let runtime = runtime(&backend).await;
-    let full = full_fold(&runtime, &id).await;
-    full.print("full fold, without any snapshot", None);
-
-    // The first look leaves snapshots behind, as many as an old store without any would get.
-    let one = Instant::now();
-    runtime.history().state_at(&id, Sequence(u64::MAX), true).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (left, took) = (kept(&*backend.snapshots, &id).await, one.elapsed().as_millis() - 1_000);
-    println!("the first look takes {took} ms and leaves {left} snapshots");
-
+/// Points anywhere, or near the head.
+async fn points(backend: &Backend, runtime: &Arc<Runtime>, id: &AggregateId, count: u64, full: &Measured) {
     let ask = |name: &'static str, point: Arc<dyn Fn() -> At + Send + Sync>| {
-        let (runtime, id, full) = (runtime.clone(), id.clone(), &full);
+        let (runtime, id) = (runtime.clone(), id.clone());
         async move {
             let measured = closed_loop(1, move |_, _| {
                 let (runtime, id, at) = (runtime.clone(), id.clone(), point());
@@ -126,37 +105,66 @@ async fn main() {
     ask("state at one of the last 100", Arc::new(move || At::Sequence(Sequence(count - last())))).await;
     let any = spread(head);
     ask("state at a position anywhere", Arc::new(move || At::Position(Position(1 + any())))).await;
-    let (first, end) = (recorded_at(&backend, 1).await, recorded_at(&backend, head).await);
-    let whole = (end - first).num_microseconds().unwrap().unsigned_abs();
-    let any = spread(whole);
-    let instant = move || first + chrono::Duration::microseconds(i64::try_from(any()).unwrap());
-    let time = instant.clone();
-    ask("state at an instant anywhere", Arc::new(move || At::Time(time()))).await;
+    let instant = instants(backend).await;
+    ask("state at an instant anywhere", Arc::new(move || At::Time(instant()))).await;
+}
 
+/// Instants spread from the log's first to its last event.
+async fn instants(backend: &Backend) -> Arc<dyn Fn() -> DateTime<Utc> + Send + Sync> {
+    let mut ends = Vec::new();
+    for position in [Position(1), backend.store.head().await.unwrap()] {
+        let before = Position(position.0 - 1);
+        let page = backend.store.read_all(before, &EventFilter::default(), NonZeroU32::MIN).await.unwrap();
+        ends.push(page.events[0].recorded_at);
+    }
+    let (first, any) = (ends[0], spread((ends[1] - ends[0]).num_microseconds().unwrap().unsigned_abs()));
+    Arc::new(move || first + chrono::Duration::microseconds(i64::try_from(any()).unwrap()))
+}
+
+/// What lies between two points anywhere.
+async fn stretches(backend: &Backend, runtime: &Arc<Runtime>, id: &AggregateId, count: u64, full: &Measured) {
     let (asked, stream) = (runtime.clone(), id.clone());
-    let diffs = spread(count);
+    let any = spread(count);
     let measured = closed_loop(1, move |_, _| {
-        let (runtime, id, from, to) = (asked.clone(), stream.clone(), Sequence(diffs()), Sequence(diffs()));
+        let (runtime, id, from, to) = (asked.clone(), stream.clone(), Sequence(any()), Sequence(any()));
         async move {
             runtime.history().difference(&id, from, to).await.unwrap().unwrap();
         }
     })
     .await;
-    measured.print("difference of two sequences anywhere", Some(&full));
-    let (asked, stream) = (runtime.clone(), id.clone());
+    measured.print("difference of two sequences anywhere", Some(full));
+    let (asked, stream, instant) = (runtime.clone(), id.clone(), instants(backend).await);
     let measured = closed_loop(1, move |_, _| {
         let (runtime, id, from) = (asked.clone(), stream.clone(), instant());
-        let range = TimeRange {
-            from,
-            to: from + chrono::Duration::milliseconds(10),
-            cursor: None,
-            limit: NonZeroU32::new(100).unwrap(),
-        };
+        let (to, limit) = (from + chrono::Duration::milliseconds(10), NonZeroU32::new(100).unwrap());
         async move {
-            runtime.history().between(&id, range).await.unwrap().unwrap();
+            runtime.history().between(&id, TimeRange { from, to, cursor: None, limit }).await.unwrap().unwrap();
         }
     })
     .await;
-    measured.print("10 ms of events anywhere, with both states", Some(&full));
+    measured.print("10 ms of events anywhere, with both states", Some(full));
+}
+
+#[tokio::main]
+async fn main() {
+    let count: u64 = std::env::var("BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    println!("temporal: one aggregate of {count} events in SQLite; baseline = folding all of them");
+    let backend = sqlite().await;
+    let started = Instant::now();
+    let id = fill(&backend, count).await;
+    println!("stored in {:.1} s", started.elapsed().as_secs_f64());
+    let runtime = runtime(&backend).await;
+    let full = full_fold(&runtime, &id).await;
+    full.print("full fold, without any snapshot", None);
+
+    // The first look leaves snapshots behind, as many as an old store without any would get.
+    let first = Instant::now();
+    runtime.history().state_at(&id, Sequence(u64::MAX), true).await.unwrap();
+    let took = first.elapsed().as_millis();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let left = kept(&*backend.snapshots, &id).await;
+    println!("the first look takes {took} ms and leaves {left} snapshots");
+    points(&backend, &runtime, &id, count, &full).await;
+    stretches(&backend, &runtime, &id, count, &full).await;
     runtime.shutdown().await;
 }
