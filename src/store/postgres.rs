@@ -42,6 +42,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("views", include_str!("../../migrations/postgres/0003_views.sql")),
     ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
+    ("view_deletes", include_str!("../../migrations/postgres/0006_view_deletes.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

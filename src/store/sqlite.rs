@@ -46,6 +46,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("views", include_str!("../../migrations/sqlite/0003_views.sql")),
     ("read_models", include_str!("../../migrations/sqlite/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/sqlite/0005_integrity.sql")),
+    ("view_deletes", include_str!("../../migrations/sqlite/0006_view_deletes.sql")),
 ];
 
 const HAS_SCHEMA: &str =

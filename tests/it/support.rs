@@ -23,6 +23,9 @@ pub mod view_replicas;
 
 use std::{future::Future, time::Duration};
 
+/// Number of the last migration: a new one raises it.
+pub const SCHEMA: i64 = 6;
+
 /// Waits until a condition holds; panics with `what` after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

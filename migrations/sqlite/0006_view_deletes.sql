@@ -1,0 +1,1 @@
+-- Nothing to do here: deletions go by key already. The number belongs to a repair of the PostgreSQL side.
