@@ -68,6 +68,9 @@ async fn benches() -> Vec<Bench> {
 async fn app(url: &str) -> Arc<App> {
     let mut settings = Settings::default();
     settings.cache.enabled = false;
+    if url.starts_with("postgres") {
+        settings.erasure.master_key_file = Some(std::env::temp_dir().join("erasure-of-benches.key"));
+    }
     Arc::new(App::builder().settings(settings).seal(false).database_url(url).unwrap().start().await.unwrap())
 }
 

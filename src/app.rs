@@ -5,6 +5,7 @@
 
 mod cache;
 mod evidence;
+mod master_keys;
 mod read_side;
 mod storage;
 
@@ -27,6 +28,7 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use master_keys::MasterKeyError;
 pub use storage::{Migrated, Storage};
 
 use crate::{
@@ -116,6 +118,9 @@ pub enum AppError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The master keys of personal data are not to be had.
+    #[error(transparent)]
+    MasterKeys(#[from] MasterKeyError),
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -306,7 +311,11 @@ impl AppBuilder {
             _ => None,
         };
         let follows = self.follows && settings.projections.follow;
+        let keys = storage.subject_keys();
+        let masters = master_keys::load(settings.master_key_file(storage.id()).as_deref(), &keys).await?;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
+            .subject_keys(keys, masters)
+            .scrubber(storage.scrubber())
             .catalog(catalog)
             .sagas(definitions)
             .work_on_sagas(self.works_on_sagas && follows)
@@ -316,6 +325,9 @@ impl AppBuilder {
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
         builder = read_side.into_builder(builder, &settings);
+        if let Some(views) = &views {
+            builder = builder.scrubber(views.scrubber());
+        }
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }

@@ -45,6 +45,10 @@ impl Projections {
         self.contexts.iter().map(|context| context.name.as_str())
     }
 
+    pub(crate) fn contexts(&self) -> &[Arc<ProjectionContext>] {
+        &self.contexts
+    }
+
     /// How each stands, by name.
     ///
     /// # Errors

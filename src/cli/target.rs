@@ -282,6 +282,11 @@ impl Target {
         ask!(self, settle(name, position, request))
     }
 
+    /// Begins to erase a person's data.
+    pub(crate) async fn erase(&self, subject: &AggregateId) -> Result<wire::Operation, Failure> {
+        ask!(self, erase(subject))
+    }
+
     /// One operation.
     pub(crate) async fn operation(&self, id: Uuid) -> Result<wire::Operation, Failure> {
         ask!(self, operation(id))

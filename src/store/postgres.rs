@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod heads;
 mod journal;
+mod keys;
 mod listener;
 mod operations;
 mod parked;
@@ -42,6 +43,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("views", include_str!("../../migrations/postgres/0003_views.sql")),
     ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
+    ("subject_keys", include_str!("../../migrations/postgres/0006_subject_keys.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
