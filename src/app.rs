@@ -8,6 +8,7 @@ mod evidence;
 mod master_keys;
 mod read_side;
 mod storage;
+mod tombstones;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use event_sourcing_actors::{
 
 use read_side::ReadSide;
 use storage::Opening;
+use tombstones::TombstoneFile;
 
 pub use cache::Cache;
 pub use master_keys::MasterKeyError;
@@ -322,8 +324,12 @@ impl AppBuilder {
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
             .follow(follows)
+            .look_after_erasures(self.follows)
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
+        if let Some((file, id)) = settings.tombstone_file(storage.id()).zip(storage.id()) {
+            builder = builder.tombstones(Arc::new(TombstoneFile::new(file, id)));
+        }
         builder = read_side.into_builder(builder, &settings);
         if let Some(views) = &views {
             builder = builder.scrubber(views.scrubber());

@@ -222,10 +222,20 @@ impl Settings {
     /// store in memory has one of its own, gone with the process.
     #[must_use]
     pub fn master_key_file(&self, store_id: Option<uuid::Uuid>) -> Option<PathBuf> {
-        if let Some(file) = &self.erasure.master_key_file {
+        self.erasure_file(self.erasure.master_key_file.as_ref(), store_id, "key")
+    }
+
+    /// Where it is remembered whose data was erased from a store with this id, in the same way.
+    #[must_use]
+    pub fn tombstone_file(&self, store_id: Option<uuid::Uuid>) -> Option<PathBuf> {
+        self.erasure_file(self.erasure.tombstone_file.as_ref(), store_id, "erased")
+    }
+
+    fn erasure_file(&self, set: Option<&PathBuf>, store_id: Option<uuid::Uuid>, ending: &str) -> Option<PathBuf> {
+        if let Some(file) = set {
             return Some(file.clone());
         }
-        let name = format!("erasure-{}.key", store_id?.simple());
+        let name = format!("erasure-{}.{ending}", store_id?.simple());
         Some(match &self.event_store.database_url {
             Database::Sqlite { path } => path.with_file_name(name),
             Database::Memory | Database::Postgres { .. } => PathBuf::from("data").join(name),

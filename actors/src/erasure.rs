@@ -6,21 +6,24 @@
 //! of parked events and cached answers go; last the database overwrites what was removed. Every step may be done twice,
 //! so an erasure that was cut off begins again from its beginning, in whatever process finds it.
 
+mod graveyard;
 mod read_models;
 mod steps;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+pub(crate) use self::graveyard::Graveyard;
 use self::steps::Erasure;
 use crate::{
     id::AggregateId,
@@ -41,8 +44,12 @@ pub const KIND: &str = "subject-erase";
 const OPERATIONS_PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
 /// Pages of operations looked through at a start; an erasure that was cut off is among the newer ones.
 const OPERATIONS_PAGES_MAX: usize = 50;
+/// The same later on, where it is looked for those whose process has ended.
+const OPERATIONS_PAGES_LATER: usize = 5;
 /// Between two tries while a store does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries while the log takes no appends.
+const READ_ONLY_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a shutdown waits for an erasure to stop.
 const SHUTDOWN: Duration = Duration::from_secs(2);
@@ -104,6 +111,7 @@ pub(crate) struct Parts {
     pub cache: Option<Arc<dyn QueryCache>>,
     pub cache_life: Duration,
     pub scrubbers: Vec<Arc<dyn Scrubber>>,
+    pub graveyard: Graveyard,
     pub publisher: Publisher,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
@@ -142,6 +150,7 @@ impl Parts {
         snapshots: &Arc<dyn SnapshotStore>,
         projections: &Projections,
         publisher: &Publisher,
+        graveyard: Graveyard,
     ) -> Self {
         Self {
             write_side: write_side.clone(),
@@ -151,6 +160,7 @@ impl Parts {
             cache: None,
             cache_life: Duration::ZERO,
             scrubbers: Vec::new(),
+            graveyard,
             publisher: publisher.clone(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -172,10 +182,13 @@ impl Parts {
 }
 
 impl Erasures {
-    /// Starts the task that goes on with what was cut off, and wraps keys anew after a rotation of master keys.
-    pub(crate) fn start(parts: Parts) -> Self {
+    /// Starts the task that looks after what other processes left behind, unless this one only looks in, and wraps keys
+    /// anew after a rotation of master keys.
+    pub(crate) fn start(parts: Parts, looks_after: bool) -> Self {
         let erasures = Self(Arc::new(parts));
-        erasures.look_after();
+        if looks_after {
+            erasures.look_after();
+        }
         erasures
     }
 
@@ -229,7 +242,7 @@ impl Erasures {
         self.0.tasks.spawn(async move {
             let stop = erasures.0.stop.clone();
             stop.run_until_cancelled(async {
-                while let Err(error) = erasures.resume().await {
+                while let Err(error) = erasures.take_up().await {
                     tracing::warn!(%error, "erasures that were cut off could not be looked for yet");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -238,9 +251,35 @@ impl Erasures {
                     Ok(keys) => tracing::info!(keys, "keys were wrapped by the new master key"),
                     Err(error) => tracing::error!(%error, "keys could not be wrapped by the new master key"),
                 }
+                loop {
+                    let limits = &erasures.0.write_side.limits;
+                    tokio::time::sleep(limits.erasure_look).await;
+                    if let Err(error) = erasures.look(Some(limits.erasure_silence), OPERATIONS_PAGES_LATER).await {
+                        tracing::warn!(%error, "erasures of other processes could not be looked for; it is tried again");
+                    }
+                }
             })
             .await;
         });
+    }
+
+    /// At a start: goes on with whatever is under way, and erases again what a restored database has brought back.
+    async fn take_up(&self) -> Result<(), StoreError> {
+        self.look(None, OPERATIONS_PAGES_MAX).await?;
+        for subject in self.0.graveyard.unfinished(&*self.0.sealed).await? {
+            tracing::warn!(subject = %subject, "was erased, and a restored database does not say so: it is erased again");
+            match self.erase(subject, "restored database").await {
+                Ok(_) | Err(ErasureError::Draining | ErasureError::UnknownSubject { .. }) => {}
+                Err(ErasureError::Store(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down outside of the database what was destroyed, and goes on with what has told nothing for so long.
+    async fn look(&self, silence: Option<Duration>, pages: usize) -> Result<(), StoreError> {
+        self.0.graveyard.catch_up().await?;
+        self.resume(silence, pages).await
     }
 
     /// Cuts off what is under way; it goes on at the next start.
@@ -252,23 +291,26 @@ impl Erasures {
         }
     }
 
-    /// Goes on with erasures that were cut off.
+    /// Goes on with erasures that were cut off: those that have told nothing for so long. Two processes at one do no harm.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn resume(&self) -> Result<(), StoreError> {
+    async fn resume(&self, silence: Option<Duration>, pages: usize) -> Result<(), StoreError> {
+        let silence = silence.and_then(|silence| TimeDelta::from_std(silence).ok());
+        let silent_since = silence.map(|silence| self.0.write_side.clock.now() - silence);
         let mut before = None;
-        for _ in 0..OPERATIONS_PAGES_MAX {
+        for _ in 0..pages {
             let page = self.views().operations(before, OPERATIONS_PAGE).await?;
             let is_end = page.len() < OPERATIONS_PAGE.get() as usize;
             before = page.last().map(|operation| operation.id);
             for operation in page {
                 let is_ours = operation.kind == KIND && operation.status == OperationStatus::Running;
+                let is_ours = is_ours && silent_since.is_none_or(|since| operation.updated_at <= since);
                 let Some(subject) = AggregateId::new(operation.subject.as_str()).ok().filter(|_| is_ours) else {
                     continue;
                 };
                 let account = operation.result.as_deref().and_then(|result| serde_json::from_slice(result).ok());
-                if *self.running().entry(subject.clone()).or_insert(operation.id) == operation.id {
+                if self.is_first(&subject, operation.id) {
                     tracing::info!(subject = %subject, operation = %operation.id, "an erasure goes on");
                     self.go_on(subject, operation.id, account.unwrap_or_default());
                 }
@@ -278,6 +320,17 @@ impl Erasures {
             }
         }
         Ok(())
+    }
+
+    /// Takes the place of a subject's erasure in this process; false if there is one.
+    fn is_first(&self, subject: &AggregateId, operation: Uuid) -> bool {
+        match self.running().entry(subject.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(operation);
+                true
+            }
+        }
     }
 
     /// Whether there may be something to erase: a key, or events that a person's data belongs in.
@@ -311,6 +364,14 @@ impl Erasures {
                 Err(StoreError::Unavailable { reason }) => {
                     tracing::warn!(reason, operation = %id, "an erasure waits for the store");
                     tokio::time::sleep(PAUSE).await;
+                }
+                Err(StoreError::ReadOnly { reason }) => {
+                    // An operator has to act first; until then the key is destroyed, and rows are as they were.
+                    erasure.account.waiting_for = vec![reason];
+                    if let Err(error) = erasure.note().await {
+                        tracing::warn!(%error, operation = %id, "what an erasure waits for could not be noted");
+                    }
+                    tokio::time::sleep(READ_ONLY_PAUSE).await;
                 }
                 Err(error) => break Some(error.to_string()),
             }

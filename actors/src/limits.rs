@@ -58,6 +58,10 @@ pub struct Limits {
     pub subject_keys_max: usize,
     /// Erasures that rewrite read models at once; the others wait.
     pub erasures_max: usize,
+    /// Between two looks for keys that other processes destroyed, and for erasures that ended with their process.
+    pub erasure_look: Duration,
+    /// An erasure that has told nothing for so long has ended with its process.
+    pub erasure_silence: Duration,
     /// How long an idempotency key is remembered.
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
@@ -177,6 +181,8 @@ impl Default for Limits {
             subject_key_life: Duration::from_secs(5),
             subject_keys_max: 20_000,
             erasures_max: 32,
+            erasure_look: Duration::from_secs(10),
+            erasure_silence: Duration::from_secs(600),
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
             projection_watch: Duration::from_millis(500),

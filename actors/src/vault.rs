@@ -24,7 +24,7 @@ use crate::{
     id::{AggregateId, EventId, EventType},
     master_keys::MasterKeys,
     personal::{self, KeyState, Place, SubjectKey},
-    ports::{StoreError, StoredKey, StoredKeyState, SubjectKeys, WrappedKey},
+    ports::{StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
 };
 
 /// Keys asked for, or made, in one call.
@@ -241,6 +241,24 @@ impl Vault {
         let at = port.destroy(subject).await?;
         self.remembered().put(subject.clone(), KeyState::Destroyed, Instant::now());
         Ok(at)
+    }
+
+    /// What is stored of these subjects' keys, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn stored(&self, subjects: &[AggregateId]) -> Result<Vec<Option<StoredKey>>, StoreError> {
+        let Some((port, _)) = &self.keys else { return Ok(vec![None; subjects.len()]) };
+        port.find(subjects).await
+    }
+
+    /// Up to `limit` subjects whose keys were destroyed, after this one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn destroyed(&self, after: &Tombstone, limit: usize) -> Result<Vec<Tombstone>, StoreError> {
+        let Some((port, _)) = &self.keys else { return Ok(Vec::new()) };
+        port.destroyed(after, u32::try_from(limit).unwrap_or(u32::MAX)).await
     }
 
     /// Wraps everything that an older master key wrapped by the current one; returns how many.

@@ -13,6 +13,7 @@ CREATE TABLE subject_keys (
     CHECK ((wrapped IS NULL) = (key_id IS NULL) AND (wrapped IS NULL) = (master IS NULL))
 );
 CREATE INDEX subject_keys_master ON subject_keys (partition, master, subject) WHERE master IS NOT NULL;
+CREATE INDEX subject_keys_destroyed ON subject_keys (partition, destroyed_at, subject) WHERE destroyed_at IS NOT NULL;
 
 -- The name of the master key that is current; a digest, no secret.
 CREATE TABLE subject_key_master (
@@ -28,3 +29,10 @@ CREATE TRIGGER subject_keys_no_delete BEFORE DELETE ON subject_keys
     FOR EACH ROW EXECUTE FUNCTION refuse_return_of_subject_key();
 CREATE TRIGGER subject_keys_no_return BEFORE UPDATE ON subject_keys
     FOR EACH ROW WHEN (old.destroyed_at IS NOT NULL) EXECUTE FUNCTION refuse_return_of_subject_key();
+
+-- Statistics of the planner are samples of values, and outlive the rows they were taken from: there are none of anything that
+-- an erasure removes.
+ALTER TABLE subject_keys ALTER COLUMN wrapped SET STATISTICS 0;
+ALTER TABLE snapshots ALTER COLUMN state SET STATISTICS 0;
+ALTER TABLE view_rows ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE parked_events ALTER COLUMN error SET STATISTICS 0;

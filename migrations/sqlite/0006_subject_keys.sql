@@ -13,6 +13,7 @@ CREATE TABLE subject_keys (
     CHECK ((wrapped IS NULL) = (key_id IS NULL) AND (wrapped IS NULL) = (master IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subject_keys_master ON subject_keys (partition, master, subject) WHERE master IS NOT NULL;
+CREATE INDEX subject_keys_destroyed ON subject_keys (partition, destroyed_at, subject) WHERE destroyed_at IS NOT NULL;
 
 -- The name of the master key that is current; a digest, no secret.
 CREATE TABLE subject_key_master (

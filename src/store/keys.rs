@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
-    ports::{StoreError, StoredKey, StoredKeyState, WrappedKey},
+    ports::{StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
 };
 use uuid::Uuid;
 
@@ -36,6 +36,17 @@ pub(super) fn in_order(found: Vec<StoredKey>, subjects: &[AggregateId]) -> Vec<O
     let found: std::collections::HashMap<AggregateId, StoredKey> =
         found.into_iter().map(|key| (key.subject.clone(), key)).collect();
     subjects.iter().map(|subject| found.get(subject).cloned()).collect()
+}
+
+/// Those that were destroyed.
+pub(super) fn tombstones(
+    found: impl Iterator<Item = Result<StoredKey, StoreError>>,
+) -> Result<Vec<Tombstone>, StoreError> {
+    let tombstone = |key: StoredKey| match key.state {
+        StoredKeyState::Destroyed(destroyed_at) => Some(Tombstone { destroyed_at, subject: key.subject }),
+        StoredKeyState::Wrapped(_) => None,
+    };
+    found.filter_map(|key| key.map(tombstone).transpose()).collect()
 }
 
 /// What stands after keys were stored; each has a row then.

@@ -71,7 +71,7 @@ fn every_word_prints_for_people() {
 fn every_word_prints_json_and_lines() {
     let folder = with_store();
     let run = |words: &[&str]| expect(0, folder.path(), &[&["--format", "json"], words].concat()).json();
-    assert_eq!(run(&["migrate"])["schema"], 5);
+    assert_eq!(run(&["migrate"])["schema"], 6);
     let list = run(&["events", "list", "--event-type", "MoneyDeposited"]);
     assert_eq!((&list["events"][0]["sequence"], &list["next_cursor"]), (&json!(2), &json!(3)));
     assert_eq!(run(&["events", "list", "--aggregate-type", "note"])["events"].as_array().unwrap().len(), 1);
@@ -234,7 +234,7 @@ fn older_schema_is_left_alone_until_migrate() {
     let ended = expect(2, folder.path(), &["events", "list"]);
     assert!(ended.stderr.contains("event-sourcing-cqrs migrate"), "{ended:?}");
     let migrated = expect(0, folder.path(), &["migrate", "--format", "json"]).json();
-    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(5)));
+    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(6)));
     expect(0, folder.path(), &["events", "list"]);
 }
 

@@ -5,4 +5,5 @@
 mod canaries;
 mod lives;
 mod nowhere;
+mod returns;
 mod words;

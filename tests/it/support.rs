@@ -30,6 +30,7 @@ pub fn settings_for(database_url: &str) -> Settings {
     let mut settings = Settings::default();
     if database_url.starts_with("postgres") {
         settings.erasure.master_key_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key").into());
+        settings.erasure.tombstone_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.erased").into());
     }
     settings
 }

@@ -15,6 +15,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks between two notes of what is waited for.
 const LOOKS_PER_NOTE: u32 = 20;
+/// Looks after which it is noted again although nothing has changed, so that nobody takes the erasure for abandoned.
+const LOOKS_PER_SIGN: u32 = 600;
 const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
 /// What is still in the way of one projection.
@@ -58,7 +60,8 @@ impl Erasure<'_> {
             if waiting.is_empty() {
                 break;
             }
-            if waiting != self.account.waiting_for && looks % LOOKS_PER_NOTE == LOOKS_PER_NOTE - 1 {
+            let is_news = waiting != self.account.waiting_for && looks % LOOKS_PER_NOTE == LOOKS_PER_NOTE - 1;
+            if is_news || looks % LOOKS_PER_SIGN == LOOKS_PER_SIGN - 1 {
                 self.account.waiting_for = waiting;
                 self.note().await?;
             }

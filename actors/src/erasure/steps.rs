@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Account, Parts};
 use crate::{
     envelope::{EventBody, Metadata, NewEvent},
-    id::{AggregateId, EventId, EventType},
+    id::{AggregateId, CommandId, EventId, EventType},
     personal::{SUBJECT_ERASED, is_in_the_clear},
     ports::{
         AppendBatch, AppendUnit, CommandProbe, Direction, OperationStatus, OperationUpdate, StoreError, StreamClaim,
@@ -29,6 +29,15 @@ const TURN: Duration = Duration::from_millis(20);
 /// Between two attempts at a cache.
 const CACHE_PAUSE: Duration = Duration::from_secs(1);
 const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+
+fn erasing_command_id(subject: &AggregateId, destroyed_at: DateTime<Utc>) -> CommandId {
+    derived_command_id(subject, destroyed_at, "erase")
+}
+
+/// Names the event that says that a subject, whose key was destroyed then, is erased.
+pub(super) fn erased_event_id(subject: &AggregateId, destroyed_at: DateTime<Utc>) -> EventId {
+    EventId::derived(erasing_command_id(subject, destroyed_at), 0)
+}
 
 /// One erasure under way.
 pub(super) struct Erasure<'a> {
@@ -101,6 +110,7 @@ impl Erasure<'_> {
         self.account.key_destroyed_at = Some(at.to_rfc3339_opts(SecondsFormat::Micros, true));
         // What they hold could still be folded on.
         self.parts.snapshots.discard(self.subject, Sequence(1)).await?;
+        self.parts.graveyard.catch_up().await?;
         Ok(at)
     }
 
@@ -118,8 +128,8 @@ impl Erasure<'_> {
     /// Appends the event that says so, once for ever; its position. `None`: the subject has no events.
     async fn append(&mut self, destroyed_at: DateTime<Utc>) -> Result<Option<Position>, StoreError> {
         let store = &self.parts.sealed;
-        let command_id = derived_command_id(self.subject, destroyed_at, "erase");
-        let event_id = EventId::derived(command_id, 0);
+        let command_id = erasing_command_id(self.subject, destroyed_at);
+        let event_id = erased_event_id(self.subject, destroyed_at);
         let mut losses = 0;
         loop {
             if let Some(event) = store.find_events(&[event_id]).await?.first() {

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::MemoryStore;
 use crate::{
     id::AggregateId,
-    ports::{Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, WrappedKey},
+    ports::{Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
 };
 
 /// Everything behind one lock.
@@ -73,6 +73,25 @@ impl SubjectKeys for MemoryStore {
             }
             contents.keys.insert(subject.clone(), StoredKeyState::Destroyed(now));
             Ok(now)
+        }
+        .boxed()
+    }
+
+    fn destroyed<'a>(&'a self, after: &'a Tombstone, limit: u32) -> BoxFuture<'a, Result<Vec<Tombstone>, StoreError>> {
+        async move {
+            let contents = self.keys.contents();
+            let mut all: Vec<Tombstone> = contents
+                .keys
+                .iter()
+                .filter_map(|(subject, state)| match state {
+                    StoredKeyState::Destroyed(at) => Some(Tombstone { destroyed_at: *at, subject: subject.clone() }),
+                    StoredKeyState::Wrapped(_) => None,
+                })
+                .filter(|tombstone| tombstone > after)
+                .collect();
+            all.sort();
+            all.truncate(limit as usize);
+            Ok(all)
         }
         .boxed()
     }

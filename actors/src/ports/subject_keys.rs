@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, Tombstone};
 use crate::id::AggregateId;
 
 /// A subject's key as it is stored: wrapped, or destroyed.
@@ -61,6 +61,13 @@ pub trait SubjectKeys: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn destroy<'a>(&'a self, subject: &'a AggregateId) -> BoxFuture<'a, Result<DateTime<Utc>, StoreError>>;
+
+    /// Up to `limit` keys that were destroyed, in order of instant and subject, after this one; those of one instant may
+    /// show up later than those of the next.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn destroyed<'a>(&'a self, after: &'a Tombstone, limit: u32) -> BoxFuture<'a, Result<Vec<Tombstone>, StoreError>>;
 
     /// Up to `limit` keys that are wrapped by another master key than this.
     ///

@@ -35,7 +35,7 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, Scrubber, SnapshotStore, StoreError, SystemClock, Wakeups},
+    ports::{Clock, EventStore, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{Past, QueryParts, Sources},
@@ -62,6 +62,8 @@ pub struct RuntimeBuilder {
     sagas: SagasSetup,
     keys: keys::Keys,
     scrubbers: Vec<Arc<dyn Scrubber>>,
+    tombstones: Option<Arc<dyn Tombstones>>,
+    looks_after_erasures: bool,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -90,6 +92,8 @@ impl RuntimeBuilder {
             sagas: SagasSetup::default(),
             keys: None,
             scrubbers: Vec::new(),
+            tombstones: None,
+            looks_after_erasures: true,
         }
     }
 
@@ -217,8 +221,9 @@ impl RuntimeBuilder {
         let pulse = Arc::new(Pulse::default());
         let measured = ObservedStore { inner: self.store.clone(), metrics: self.metrics.clone(), pulse: pulse.clone() };
         let catalog = Arc::new(std::mem::take(&mut self.catalog));
-        let keys::Stores { sealed, store, vault } =
-            keys::Stores::new(measured, &catalog, self.keys.take(), &self.limits);
+        let keys = (self.keys.take(), self.tombstones.take());
+        let keys::Stores { sealed, store, vault, graveyard } =
+            keys::Stores::new(measured, &catalog, keys, &*self.snapshots, &self.limits).await?;
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let recovery = self.recovery(catalog, &store, &snapshot_queue);
@@ -250,8 +255,10 @@ impl RuntimeBuilder {
         let past = Past::new(&write_side.recovery.catalog, &self.projections.projections);
         let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
-        let parts = erasure::Parts::new(&write_side, &sealed, &self.snapshots, &projections.handle, &publisher);
-        let erasures = Erasures::start(parts.sweeping(&self.queries.cache, &self.queries.limits, self.scrubbers));
+        let parts =
+            erasure::Parts::new(&write_side, &sealed, &self.snapshots, &projections.handle, &publisher, graveyard);
+        let parts = parts.sweeping(&self.queries.cache, &self.queries.limits, self.scrubbers);
+        let erasures = Erasures::start(parts, self.looks_after_erasures);
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());

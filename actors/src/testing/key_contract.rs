@@ -12,7 +12,7 @@ use crate::{
     digest::ChainDigest,
     envelope::{Snapshot, StreamHead},
     id::{AggregateId, AggregateType},
-    ports::{SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, WrappedKey},
+    ports::{SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
     version::Sequence,
 };
 
@@ -49,6 +49,7 @@ listed!(
     keys_come_in_the_order_asked,
     first_key_of_a_subject_wins,
     destroyed_key_is_gone_for_ever,
+    destroyed_keys_are_listed_by_instant,
     subject_without_a_key_can_be_closed_too,
     keys_of_another_master_are_found_and_wrapped_anew,
     rewrapping_changes_only_the_very_key,
@@ -104,6 +105,20 @@ async fn destroyed_key_is_gone_for_ever(store: Tested) {
     store.rewrap(&[(id("a"), key(1))]).await.unwrap();
     assert_eq!(find(&store, "a").await.unwrap().state, StoredKeyState::Destroyed(at));
     assert_eq!(wrapped(find(&store, "b").await.as_ref()), Some(&key(2)), "others stay");
+}
+
+async fn destroyed_keys_are_listed_by_instant(store: Tested) {
+    store.create(&[(id("a"), key(1)), (id("b"), key(2))]).await.unwrap();
+    let mut expected = Vec::new();
+    for name in ["c", "a", "d"] {
+        expected.push(Tombstone { destroyed_at: store.destroy(&id(name)).await.unwrap(), subject: id(name) });
+    }
+    expected.sort();
+    let beginning = Tombstone { destroyed_at: chrono::DateTime::UNIX_EPOCH, subject: id("0") };
+    assert_eq!(store.destroyed(&beginning, 10).await.unwrap(), expected);
+    assert_eq!(store.destroyed(&beginning, 1).await.unwrap(), expected[..1]);
+    assert_eq!(store.destroyed(&expected[0], 10).await.unwrap(), expected[1..]);
+    assert_eq!(store.destroyed(&expected[2], 10).await.unwrap(), []);
 }
 
 async fn subject_without_a_key_can_be_closed_too(store: Tested) {

@@ -1,15 +1,17 @@
 //! Keys of subjects over PostgreSQL, and what an erasure removes beside them.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
-    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, WrappedKey},
+    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use sqlx::{Connection, Error, Row, postgres::PgRow};
+use sqlx::{Connection, Error, PgConnection, Row, postgres::PgRow};
 
 use super::{
-    super::keys::{RawKey, in_order, standing},
+    super::keys::{RawKey, in_order, standing, tombstones},
     PostgresStore,
     error::store_error,
 };
@@ -35,6 +37,8 @@ const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at,
      SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
      WHERE subject_keys.destroyed_at IS NULL";
 const DESTROYED_AT: &str = "SELECT destroyed_at FROM subject_keys WHERE partition = 0 AND subject = $1";
+const DESTROYED: &str =
+    select!("destroyed_at IS NOT NULL AND (destroyed_at, subject) > ($1, $2) ORDER BY destroyed_at, subject LIMIT $3");
 const REWRAP: &str = "UPDATE subject_keys k SET master = n.master, wrapped = n.wrapped \
      FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) n(subject, key_id, master, wrapped) \
      WHERE k.partition = 0 AND k.subject = n.subject AND k.key_id = n.key_id AND k.destroyed_at IS NULL";
@@ -42,8 +46,25 @@ const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES
      DO UPDATE SET master = excluded.master WHERE subject_key_master.master = ANY($2)";
 const APPOINTED: &str = "SELECT master FROM subject_key_master WHERE partition = 0";
 const FORGET: &str = "UPDATE parked_events SET error = $2 WHERE partition = 0 AND aggregate_id = $1 AND error <> $2";
-/// Of everything from which an erasure removes something.
-const VACUUM: &str = "VACUUM subject_keys, snapshots, view_rows, view_changes, parked_events";
+/// Everything from which an erasure removes something: the name, how to measure it, how to write it anew, and how to make
+/// its removed rows' room free. `VACUUM` alone leaves their bytes in the free space of pages; `ANALYZE` replaces samples of keys.
+macro_rules! swept {
+    ($($table:literal),*) => {
+        [$(($table, concat!("SELECT pg_table_size('", $table, "')"), concat!("VACUUM (FULL, ANALYZE) ", $table), concat!("VACUUM (ANALYZE) ", $table))),*]
+    };
+}
+const SWEPT: [(&str, &str, &str, &str); 5] =
+    swept!("subject_keys", "snapshots", "view_rows", "view_changes", "parked_events");
+
+/// A larger table is not written anew: nobody can read it meanwhile.
+const REWRITE_BYTES_MAX: i64 = 64 << 20;
+/// Whoever comes while a table waits to be written anew waits too.
+const BOUNDS: &str = "SET statement_timeout = 0; SET lock_timeout = '500ms'";
+/// Attempts at a table that others use.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+/// PostgreSQL's word for a lock that was not had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 fn key(row: &PgRow) -> Result<StoredKey, StoreError> {
     let raw = || -> Result<RawKey, Error> {
@@ -102,6 +123,15 @@ impl SubjectKeys for PostgresStore {
         .boxed()
     }
 
+    fn destroyed<'a>(&'a self, after: &'a Tombstone, limit: u32) -> BoxFuture<'a, Result<Vec<Tombstone>, StoreError>> {
+        async move {
+            let query = sqlx::query(DESTROYED).bind(after.destroyed_at).bind(after.subject.as_str());
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(store_error)?;
+            tombstones(rows.iter().map(key))
+        }
+        .boxed()
+    }
+
     fn foreign<'a>(&'a self, master: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
         async move {
             let query = sqlx::query(FOREIGN).bind(master).bind(i64::from(limit));
@@ -143,14 +173,53 @@ impl Scrubber for PostgresStore {
         async move {
             // Taken out of the pool: it may take longer than a read may.
             let mut connection = self.pool.acquire().await.map_err(store_error)?.detach();
-            sqlx::raw_sql("SET statement_timeout = 0").execute(&mut connection).await.map_err(store_error)?;
-            sqlx::raw_sql(VACUUM).execute(&mut connection).await.map_err(store_error)?;
+            let left = overwrite(&mut connection).await;
             let _ = connection.close().await;
-            let words = "PostgreSQL: no row holds it any more, and removed rows are vacuumed unless an older transaction \
-                         still sees them; their bytes lie in pages until these are used again, and in the write-ahead \
-                         log and its archive until they are recycled";
-            Ok(words.to_owned())
+            Ok(words(&left.map_err(store_error)?))
         }
         .boxed()
     }
+}
+
+/// Writes the tables anew; returns those that were too large, or in use all the time, and are only vacuumed.
+async fn overwrite(connection: &mut PgConnection) -> Result<Vec<&'static str>, Error> {
+    sqlx::raw_sql(BOUNDS).execute(&mut *connection).await?;
+    let mut left = Vec::new();
+    for (table, size, rewrite, vacuum) in SWEPT {
+        let bytes: i64 = sqlx::query_scalar(size).fetch_one(&mut *connection).await?;
+        if bytes > REWRITE_BYTES_MAX || !rewritten(connection, rewrite).await? {
+            sqlx::raw_sql(vacuum).execute(&mut *connection).await?;
+            left.push(table);
+        }
+    }
+    Ok(left)
+}
+
+/// Whether a table could be written anew.
+async fn rewritten(connection: &mut PgConnection, rewrite: &'static str) -> Result<bool, Error> {
+    for _ in 0..ATTEMPTS {
+        match sqlx::raw_sql(rewrite).execute(&mut *connection).await {
+            Ok(_) => return Ok(true),
+            Err(Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+fn words(left: &[&str]) -> String {
+    let mut words = "PostgreSQL: no row holds it any more".to_owned();
+    if left.len() < SWEPT.len() {
+        words += ", and tables were written anew";
+    }
+    if !left.is_empty() {
+        let tables = left.join(", ");
+        words += &format!(
+            "; {tables} only made room, being large or in use: bytes of removed rows lie there until it is used again, or \
+             until VACUUM (FULL) {tables}"
+        );
+    }
+    words + "; the write-ahead log, its archive and standbys hold what was removed until they are recycled"
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
-    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, WrappedKey},
+    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    super::keys::{RawKey, in_order, standing},
+    super::keys::{RawKey, in_order, standing, tombstones},
     SqliteStore,
     error::store_error,
     events::instant,
@@ -34,6 +34,8 @@ const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at,
      ON CONFLICT DO UPDATE SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
          WHERE subject_keys.destroyed_at IS NULL";
 const DESTROYED_AT: &str = "SELECT destroyed_at FROM subject_keys WHERE partition = 0 AND subject = ?1";
+const DESTROYED: &str =
+    select!("destroyed_at IS NOT NULL AND (destroyed_at, subject) > (?1, ?2) ORDER BY destroyed_at, subject LIMIT ?3");
 const REWRAP: &str = "UPDATE subject_keys SET master = ?3, wrapped = ?4 \
      WHERE partition = 0 AND subject = ?1 AND key_id = ?2 AND destroyed_at IS NULL";
 const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES (0, ?1) ON CONFLICT DO UPDATE \
@@ -105,6 +107,15 @@ impl SubjectKeys for SqliteStore {
             let at = instant(&row, 0).map_err(store_error)?;
             writing.commit().await?;
             Ok(at)
+        }
+        .boxed()
+    }
+
+    fn destroyed<'a>(&'a self, after: &'a Tombstone, limit: u32) -> BoxFuture<'a, Result<Vec<Tombstone>, StoreError>> {
+        async move {
+            let query = sqlx::query(DESTROYED).bind(after.destroyed_at.timestamp_micros()).bind(after.subject.as_str());
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(store_error)?;
+            tombstones(rows.iter().map(key))
         }
         .boxed()
     }

@@ -6,12 +6,14 @@ use event_sourcing_actors::{
     AggregateId, EventFilter, Position, RecordedEvent,
     digest::ChainDigest,
     ports::{EventStore, Operation, OperationStatus},
+    query_bus::QueryRequest,
 };
 use event_sourcing_cqrs::{
     app::App,
     domain::user::{LogInUser, RegisterUser, User},
 };
 use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -135,6 +137,20 @@ pub async fn ended_of(app: &App, id: Uuid) -> Operation {
         assert!(Instant::now() < give_up, "still running: {operation:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Their row.
+pub async fn user(app: &App, person: &Person) -> Value {
+    let filters = json!({ "user_id": person.id }).to_string();
+    let request = QueryRequest::new("GetUser", &filters).unwrap();
+    serde_json::from_slice(&app.query(request).await.unwrap().data).unwrap()
+}
+
+/// Their state.
+pub async fn state(app: &App, person: &Person) -> Value {
+    let to = event_sourcing_actors::Sequence(u64::MAX);
+    let state = app.runtime().history().state_at(&person.id(), to, true).await.unwrap().unwrap();
+    serde_json::from_slice(&state.state).unwrap()
 }
 
 /// The log as it is stored; every checksum and every chain is tested.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use event_sourcing_actors::{
     EventFilter, EventType,
-    ports::OperationStatus,
+    ports::{OperationStatus, StoredKeyState},
     projection::{ApplyError, ProjectedEvent, Projection, Rows},
-    query_bus::QueryRequest,
 };
 use event_sourcing_cqrs::{
     app::App,
@@ -15,7 +14,7 @@ use event_sourcing_cqrs::{
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use super::canaries::{Person, ended_of, erase, found, found_below, live, people, sound_log};
+use super::canaries::{Person, ended_of, erase, found, found_below, live, people, sound_log, state, user};
 use crate::support::{postgres, redis::Redis, server::Server, settings_for};
 
 /// An embedder's read model that has never heard of erasures.
@@ -44,18 +43,6 @@ async fn app(url: &str, redis: Option<&Redis>) -> Arc<App> {
     settings.cache.redis_url = redis.map(|redis| SecretUrl::new(redis.url()));
     let builder = App::builder().settings(settings).database_url(url).unwrap();
     Arc::new(builder.projection(Addresses).start().await.unwrap())
-}
-
-async fn user(app: &App, person: &Person) -> Value {
-    let filters = json!({ "user_id": person.id }).to_string();
-    let request = QueryRequest::new("GetUser", &filters).unwrap();
-    serde_json::from_slice(&app.query(request).await.unwrap().data).unwrap()
-}
-
-async fn state(app: &App, person: &Person) -> Value {
-    let to = event_sourcing_actors::Sequence(u64::MAX);
-    let state = app.runtime().history().state_at(&person.id(), to, true).await.unwrap().unwrap();
-    serde_json::from_slice(&state.state).unwrap()
 }
 
 /// Everything in a Redis.
@@ -89,6 +76,37 @@ async fn dump(database: &postgres::Database) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Every file of a database, once all is written to them; nothing where they are another machine's.
+async fn files(database: &postgres::Database) -> Vec<u8> {
+    let mut session = database.session().await;
+    sqlx::raw_sql("CHECKPOINT").execute(&mut session).await.unwrap();
+    let folder = "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database \
+                  WHERE datname = current_database()";
+    let folder: String = sqlx::query_scalar(folder).fetch_one(&mut session).await.unwrap();
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        eprintln!("SKIPPED: the files of this PostgreSQL are not here");
+        return Vec::new();
+    };
+    entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap_or_default()).collect()
+}
+
+/// The wrapped keys of these people, as they lie in the database.
+async fn wrapped_keys(app: &App, people: &[Person]) -> Vec<Vec<u8>> {
+    let ids: Vec<_> = people.iter().map(Person::id).collect();
+    let keys = app.storage().subject_keys().find(&ids).await.unwrap();
+    let wrapped = keys.into_iter().filter_map(|key| match key?.state {
+        StoredKeyState::Wrapped(key) => Some(key.wrapped),
+        StoredKeyState::Destroyed(_) => None,
+    });
+    wrapped.collect()
+}
+
+/// How many of these keys lie somewhere in some bytes.
+fn keys_in(keys: &[Vec<u8>], bytes: &[u8]) -> usize {
+    let parts: std::collections::HashSet<&[u8]> = keys.iter().map(|key| &key[..16]).collect();
+    bytes.windows(16).filter(|window| parts.contains(window)).collect::<std::collections::HashSet<_>>().len()
 }
 
 /// Before: everything is readable where it should be. Returns once rows and cached answers are there.
@@ -173,17 +191,30 @@ async fn hundred_people_are_found_nowhere_on_postgres() {
         everything_is_there(&app, group).await;
     }
     assert_eq!(found(&erased, &dump(&database).await).len(), 100);
+    // Samples that the planner takes outlive the rows they were taken from.
+    sqlx::raw_sql("ANALYZE").execute(&mut database.session().await).await.unwrap();
+    let (before, keys) = (files(&database).await, wrapped_keys(&app, &erased).await);
+    if !before.is_empty() {
+        assert_eq!((found(&erased, &before).len(), keys_in(&keys, &before)), (100, 100));
+    }
     for operation in erase(&app, &erased).await {
         assert_eq!(operation.status, OperationStatus::Succeeded, "{operation:?}");
     }
     assert!(found(&erased, &dump(&database).await).is_empty(), "every row of every table");
+    let after = files(&database).await;
+    assert!(found(&erased, &after).is_empty(), "every file of the database, free space and samples included");
+    assert_eq!(keys_in(&keys, &after), 0, "and of the keys");
     all_is_well(&app, &erased, &others).await;
     if let Some(redis) = &redis {
         assert!(found(&erased, &redis_bytes(redis).await).is_empty(), "Redis");
     }
     assert!(found(&erased, &dump(&database).await).is_empty(), "and after a rebuild");
+    let controls_key = wrapped_keys(&app, &control).await;
     app.storage().subject_keys().destroy(&control[0].id()).await.unwrap();
     assert!(!found(&control, &dump(&database).await).is_empty(), "without the sweeps it would be found");
+    if !before.is_empty() {
+        assert_eq!(keys_in(&controls_key, &files(&database).await), 1, "without the sweeps its key would lie there");
+    }
     app.shutdown().await;
 }
 

@@ -59,6 +59,7 @@ pub fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     command.current_dir(folder).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
     if environment.iter().any(|(name, value)| *name == "DATABASE_URL" && value.starts_with("postgres")) {
         command.env("ES__ERASURE__MASTER_KEY_FILE", MASTER_KEY_FILE);
+        command.env("ES__ERASURE__TOMBSTONE_FILE", concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.erased"));
     }
     // For coverage and the like, which know their files by the environment.
     command.envs(std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLVM_")));

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{RuntimeBuilder, StartError};
 use crate::{
     catalog::Catalog,
+    erasure::Graveyard,
     limits::Limits,
     master_keys::MasterKeys,
     observe::ObservedStore,
     opened::OpenedStore,
-    ports::{EventStore, Scrubber, SubjectKeys},
+    ports::{EventStore, Scrubber, SnapshotStore, StoreError, SubjectKeys, Tombstones},
     vault::Vault,
 };
 
@@ -33,6 +34,21 @@ impl RuntimeBuilder {
         self.subject_keys(Arc::new(store), MasterKeys::random())
     }
 
+    /// Sets where it is remembered, outside of the database, whose keys were destroyed: what a database brings back that
+    /// is restored from an older backup is then erased again.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Arc<dyn Tombstones>) -> Self {
+        self.tombstones = Some(tombstones);
+        self
+    }
+
+    /// Whether this process goes on with erasures that others left behind, as it does unless told.
+    #[must_use]
+    pub fn look_after_erasures(mut self, looks: bool) -> Self {
+        self.looks_after_erasures = looks;
+        self
+    }
+
     /// Adds a database that erasures have to scrub: that of the events, and that of the read models if it is another.
     #[must_use]
     pub fn scrubber(mut self, scrubber: Arc<dyn Scrubber>) -> Self {
@@ -46,14 +62,29 @@ pub(super) struct Stores {
     pub sealed: Arc<dyn EventStore>,
     pub store: Arc<dyn EventStore>,
     pub vault: Arc<Vault>,
+    pub graveyard: Graveyard,
 }
 
 impl Stores {
-    pub fn new(measured: ObservedStore, catalog: &Arc<Catalog>, keys: Keys, limits: &Limits) -> Self {
+    /// Nothing is readable through them that was ever erased.
+    pub async fn new(
+        measured: ObservedStore,
+        catalog: &Arc<Catalog>,
+        (keys, tombstones): (Keys, Option<Arc<dyn Tombstones>>),
+        snapshots: &dyn SnapshotStore,
+        limits: &Limits,
+    ) -> Result<Self, StoreError> {
         let vault = Vault::new(catalog.clone(), keys, limits.subject_key_life, limits.subject_keys_max);
         let (sealed, vault): (Arc<dyn EventStore>, _) = (Arc::new(measured), Arc::new(vault));
         let store = Arc::new(OpenedStore { inner: sealed.clone(), vault: vault.clone() });
-        Self { sealed, store, vault }
+        let graveyard = Graveyard::new(&vault, tombstones);
+        match graveyard.bury(snapshots).await? {
+            0 => {}
+            keys => {
+                tracing::warn!(keys, "keys of erased people had come back with the database, and are destroyed again")
+            }
+        }
+        Ok(Self { sealed, store, vault, graveyard })
     }
 }
 
