@@ -199,7 +199,8 @@ impl Projections {
         let operation = self.operation(id).await?;
         let is_over = operation.status != crate::ports::OperationStatus::Running;
         let context = match self.context(&operation.subject) {
-            Ok(context) if !is_over => context,
+            // A subject may be named like a projection.
+            Ok(context) if !is_over && operation.kind != crate::erasure::KIND => context,
             _ => {
                 let reason = match is_over {
                     true => "the operation is over".to_owned(),

@@ -86,9 +86,12 @@ impl Vault {
     /// # Errors
     /// [`StoreError`]; no event is then to be shown.
     pub(crate) async fn open(&self, events: &mut [RecordedEvent]) -> Result<(), StoreError> {
-        let Some(_) = &self.keys else { return Ok(()) };
+        let is_personal = |event: &RecordedEvent| self.catalog.personal(&event.event_type).is_some();
+        if self.keys.is_none() || !events.iter().any(is_personal) {
+            return Ok(());
+        }
         let mut states: HashMap<AggregateId, Option<KeyState>> = HashMap::new();
-        for event in events.iter().filter(|event| self.catalog.personal(&event.event_type).is_some()) {
+        for event in events.iter().filter(|event| is_personal(event)) {
             if !states.contains_key(&event.aggregate_id) {
                 states.insert(event.aggregate_id.clone(), self.held(&event.aggregate_id));
             }

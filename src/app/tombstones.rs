@@ -105,7 +105,7 @@ fn parsed(text: &[u8], store_id: Uuid) -> Result<Vec<Tombstone>, usize> {
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     lines.pop();
     let mut tombstones = Vec::with_capacity(lines.len());
-    for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.is_empty()) {
+    for (number, line) in (1_usize..).zip(lines).filter(|(_, line)| !line.is_empty()) {
         let line: Line = serde_json::from_slice(line).map_err(|_| number)?;
         let subject = AggregateId::new(line.subject.as_str()).map_err(|_| number)?;
         if line.store == store_id {

@@ -40,7 +40,7 @@ fn with_store() -> TempDir {
 fn every_word_prints_for_people() {
     let folder = with_store();
     let shown = |words: &[&str]| expect(0, folder.path(), words).stdout;
-    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 5, already up to date\n");
+    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 6, already up to date\n");
     let list = shown(&["events", "list"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains("account acc-1#2") && list.contains(r#"{"a":1.50}"#), "{list}");
@@ -57,7 +57,7 @@ fn every_word_prints_for_people() {
     let changed = shown(&["diff", "acc-1", "--from-sequence", "1"]);
     assert_eq!(changed, "account acc-1 from version 1 to 2: 1 change\n/balance: 10 -> 15\n");
     let status = shown(&["status"]);
-    for row in ["store          sqlite", "schema         5", "head position  3", "streams        2"] {
+    for row in ["store          sqlite", "schema         6", "head position  3", "streams        2"] {
         assert!(status.contains(row), "{status}");
     }
     assert!(shown(&["config", "show"]).contains("commands.deadline_ms"));
