@@ -81,6 +81,9 @@ impl Tombstones for TombstoneFile {
 
     fn add<'a>(&'a self, tombstones: &'a [Tombstone]) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
+            if tombstones.is_empty() {
+                return Ok(());
+            }
             let mut text = Vec::new();
             for Tombstone { destroyed_at, subject } in tombstones {
                 let line =

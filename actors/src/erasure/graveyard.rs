@@ -110,6 +110,9 @@ impl Graveyard {
             let Some(last) = page.last() else { break };
             let new: Vec<_> = page.iter().filter(|found| !known.contains(&found.subject)).cloned().collect();
             if !new.is_empty() {
+                // Another process with the same list may have been faster.
+                let there: HashSet<_> = outside.all().await?.into_iter().collect();
+                let new: Vec<_> = new.into_iter().filter(|tombstone| !there.contains(tombstone)).collect();
                 outside.add(&new).await?;
             }
             now.newest = now.newest.max(Some(last.destroyed_at));

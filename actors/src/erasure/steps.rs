@@ -59,6 +59,7 @@ impl Erasure<'_> {
         // From here on the steps are work for the store: many erasures at once take turns.
         let place = self.parts.places.acquire().await;
         let position = self.append(destroyed_at).await?;
+        self.account.waiting_for.clear();
         self.parts.write_side.registry.let_go(self.subject);
         self.count_clear_events().await?;
         self.step(3).await?;

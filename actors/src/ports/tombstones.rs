@@ -9,7 +9,7 @@ use super::StoreError;
 use crate::id::AggregateId;
 
 /// A subject whose key was destroyed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tombstone {
     /// When; by the clock of the database that destroyed it first.
     pub destroyed_at: DateTime<Utc>,

@@ -3,7 +3,20 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use event_sourcing_cqrs::app::App;
+use event_sourcing_actors::{
+    Limits, Runtime, RuntimeBuilder,
+    catalog::Catalog,
+    master_keys::MasterKeys,
+    memory::MemoryStore,
+    ports::{OperationStatus, SystemClock},
+};
+use event_sourcing_cqrs::{
+    app::App,
+    domain::{
+        self,
+        user::{RegisterUser, User},
+    },
+};
 use serde_json::{Value, json};
 
 use super::canaries::{Person, erase, found_below, live, people, state, user};
@@ -173,4 +186,42 @@ async fn every_replica_writes_down_what_any_of_them_erased() {
     }
     here.shutdown().await;
     there.shutdown().await;
+}
+
+/// A process on a shared store that looks often for what others left behind.
+async fn process(store: &Arc<MemoryStore>, key_life: Duration) -> Runtime {
+    let mut catalog = Catalog::default();
+    domain::register(&mut catalog).unwrap();
+    let limits = Limits {
+        subject_key_life: key_life,
+        erasure_look: Duration::from_millis(50),
+        erasure_silence: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let masters = MasterKeys::parse(&"07".repeat(32)).unwrap();
+    let builder = RuntimeBuilder::new(store.clone(), store.clone()).views(store.clone()).catalog(catalog);
+    builder.subject_keys(store.clone(), masters).limits(limits).start().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasure_whose_process_never_comes_back_is_taken_up_by_one_that_runs() {
+    let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let first = process(&store, Duration::from_secs(600)).await;
+    // It looked for what was left behind at its start, when there was nothing.
+    let second = process(&store, Duration::from_millis(100)).await;
+    let ann = people("ann", 1).remove(0);
+    let register = RegisterUser { user_id: None, email: ann.email.clone(), name: ann.name.clone() };
+    first.execute::<User>(ann.id.as_str(), register).await.unwrap();
+    let begun = first.erasures().erase(ann.id(), "tester").await.unwrap();
+    first.shutdown().await;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let operation = second.projections().operation(begun.id).await.unwrap();
+        if operation.status == OperationStatus::Succeeded {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "{operation:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    second.shutdown().await;
 }
