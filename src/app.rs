@@ -27,7 +27,6 @@ use event_sourcing_actors::{
 
 use read_side::ReadSide;
 use storage::Opening;
-use tombstones::TombstoneFile;
 
 pub use cache::Cache;
 pub use master_keys::MasterKeyError;
@@ -53,6 +52,7 @@ pub struct AppBuilder {
     works_on_sagas: bool,
     follows: bool,
     upgrades: bool,
+    opens_personal: bool,
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
@@ -200,6 +200,12 @@ impl AppBuilder {
         Self { upgrades, ..self }
     }
 
+    /// Whether this process opens personal members, for which it needs the master key file; yes unless set.
+    #[must_use]
+    pub fn open_personal(self, opens: bool) -> Self {
+        Self { opens_personal: opens, ..self }
+    }
+
     /// Whether this process keeps read models up to date, if the settings do not say no; yes unless set. Else it only
     /// reads those that other processes keep.
     #[must_use]
@@ -313,10 +319,7 @@ impl AppBuilder {
             _ => None,
         };
         let follows = self.follows && settings.projections.follow;
-        let keys = storage.subject_keys();
-        let masters = master_keys::load(settings.master_key_file(storage.id()).as_deref(), &keys).await?;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
-            .subject_keys(keys, masters)
             .scrubber(storage.scrubber())
             .catalog(catalog)
             .sagas(definitions)
@@ -327,9 +330,10 @@ impl AppBuilder {
             .look_after_erasures(self.follows)
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
-        if let Some((file, id)) = settings.tombstone_file(storage.id()).zip(storage.id()) {
-            builder = builder.tombstones(Arc::new(TombstoneFile::new(file, id)));
-        }
+        builder = match self.opens_personal {
+            true => master_keys::into_builder(builder, &storage, &settings).await?,
+            false => builder.sealed(),
+        };
         builder = read_side.into_builder(builder, &settings);
         if let Some(views) = &views {
             builder = builder.scrubber(views.scrubber());
@@ -400,6 +404,7 @@ impl App {
             works_on_sagas: true,
             follows: true,
             upgrades: true,
+            opens_personal: true,
             middleware: Vec::new(),
             authorizer: None,
             opening: Opening::default(),

@@ -3,9 +3,13 @@
 use std::{fs, io, path::Path, sync::Arc};
 
 use event_sourcing_actors::{
+    RuntimeBuilder,
     master_keys::MasterKeys,
     ports::{StoreError, SubjectKeys},
 };
+
+use super::{Storage, tombstones::TombstoneFile};
+use crate::settings::Settings;
 
 /// Why master keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +48,25 @@ pub enum MasterKeyError {
     Store(#[from] StoreError),
 }
 
+/// A builder with all that personal data needs: keys, what opens them, and the list of who was erased.
+pub(super) async fn into_builder(
+    builder: RuntimeBuilder,
+    storage: &Storage,
+    settings: &Settings,
+) -> Result<RuntimeBuilder, MasterKeyError> {
+    let (keys, id) = (storage.subject_keys(), storage.id());
+    let masters = load(settings.master_key_file(id).as_deref(), &keys).await?;
+    let builder = builder.subject_keys(keys, masters);
+    Ok(match settings.tombstone_file(id).zip(id) {
+        Some((file, id)) => builder.tombstones(Arc::new(TombstoneFile::new(file, id))),
+        None => builder,
+    })
+}
+
 /// The master keys in a file; without a file, those of a store that is gone with the process.
 ///
 /// A missing file is made, unless the store names a master key already: a new one could not open what is there.
-pub(super) async fn load(file: Option<&Path>, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {
+async fn load(file: Option<&Path>, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {
     let Some(file) = file else { return Ok(MasterKeys::random()) };
     let name = file.display().to_string();
     // Small, and before anything is served.

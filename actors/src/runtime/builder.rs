@@ -34,7 +34,7 @@ use crate::{
     id::AggregateType,
     journal::Journal,
     limits::Limits,
-    observe::{Metrics, ObservedStore, Pulse},
+    observe::{Metrics, Pulse},
     ports::{Clock, EventStore, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
@@ -64,6 +64,7 @@ pub struct RuntimeBuilder {
     scrubbers: Vec<Arc<dyn Scrubber>>,
     tombstones: Option<Arc<dyn Tombstones>>,
     looks_after_erasures: bool,
+    is_sealed: bool,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -94,6 +95,7 @@ impl RuntimeBuilder {
             scrubbers: Vec::new(),
             tombstones: None,
             looks_after_erasures: true,
+            is_sealed: false,
         }
     }
 
@@ -214,16 +216,12 @@ impl RuntimeBuilder {
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Runtime, StartError> {
         self.prepare()?;
-        keys::check(&self.catalog, &self.keys).await?;
         let publisher = Publisher::new(self.metrics.clone());
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups.take(), self.limits.clone());
         let pulse = Arc::new(Pulse::default());
-        let measured = ObservedStore { inner: self.store.clone(), metrics: self.metrics.clone(), pulse: pulse.clone() };
         let catalog = Arc::new(std::mem::take(&mut self.catalog));
-        let keys = (self.keys.take(), self.tombstones.take());
-        let keys::Stores { sealed, store, vault, graveyard } =
-            keys::Stores::new(measured, &catalog, keys, &*self.snapshots, &self.limits).await?;
+        let keys::Stores { sealed, store, vault, graveyard } = self.stores(&catalog, &pulse).await?;
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let recovery = self.recovery(catalog, &store, &snapshot_queue);

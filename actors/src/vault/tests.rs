@@ -82,6 +82,13 @@ struct Counted {
 }
 
 impl SubjectKeys for Counted {
+    fn destroyed<'a>(
+        &'a self,
+        after: &'a Tombstone,
+        limit: u32,
+    ) -> futures_util::future::BoxFuture<'a, Result<Vec<Tombstone>, StoreError>> {
+        self.inner.destroyed(after, limit)
+    }
     fn find<'a>(
         &'a self,
         subjects: &'a [AggregateId],

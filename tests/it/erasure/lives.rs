@@ -164,7 +164,7 @@ async fn master_key_is_rotated_and_a_lost_one_is_not_replaced() {
     live(&first, &everyone).await;
     first.shutdown().await;
     let file = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    let file = file.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "key")).unwrap();
+    let file = file.into_iter().find(|path| is_master_key_file(path)).unwrap();
     let old = std::fs::read_to_string(&file).unwrap();
     let new = event_sourcing_actors::master_keys::MasterKeys::random();
     std::fs::write(&file, format!("{}{old}", *new.to_text())).unwrap();
@@ -189,4 +189,8 @@ async fn master_key_is_rotated_and_a_lost_one_is_not_replaced() {
     let foreign = App::builder().database_url(&url_in(&folder)).unwrap().start().await.unwrap_err();
     assert!(foreign.to_string().contains("master key"), "{foreign}");
     tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+fn is_master_key_file(path: &std::path::Path) -> bool {
+    path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with("erasure-") && name.ends_with(".key"))
 }

@@ -8,7 +8,7 @@ use crate::{
     erasure::Graveyard,
     limits::Limits,
     master_keys::MasterKeys,
-    observe::ObservedStore,
+    observe::{ObservedStore, Pulse},
     opened::OpenedStore,
     ports::{EventStore, Scrubber, SnapshotStore, StoreError, SubjectKeys, Tombstones},
     vault::Vault,
@@ -34,6 +34,14 @@ impl RuntimeBuilder {
         self.subject_keys(Arc::new(store), MasterKeys::random())
     }
 
+    /// Opens nothing personal, for a look at what is stored by who has no key: personal members are read as ciphertext, so
+    /// states that need them cannot be made, and none can be recorded.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.is_sealed = true;
+        self
+    }
+
     /// Sets where it is remembered, outside of the database, whose keys were destroyed: what a database brings back that
     /// is restored from an older backup is then erased again.
     #[must_use]
@@ -57,6 +65,16 @@ impl RuntimeBuilder {
     }
 }
 
+impl RuntimeBuilder {
+    /// The log, once it is certain that personal members can be sealed, and that nothing erased has come back.
+    pub(super) async fn stores(&mut self, catalog: &Arc<Catalog>, pulse: &Arc<Pulse>) -> Result<Stores, StartError> {
+        check(catalog, &self.keys, self.is_sealed).await?;
+        let measured = ObservedStore { inner: self.store.clone(), metrics: self.metrics.clone(), pulse: pulse.clone() };
+        let keys = (self.keys.take(), self.tombstones.take());
+        Ok(Stores::new(measured, catalog, keys, &*self.snapshots, &self.limits).await?)
+    }
+}
+
 /// The log, as it is stored and as it is read.
 pub(super) struct Stores {
     pub sealed: Arc<dyn EventStore>,
@@ -67,7 +85,7 @@ pub(super) struct Stores {
 
 impl Stores {
     /// Nothing is readable through them that was ever erased.
-    pub async fn new(
+    async fn new(
         measured: ObservedStore,
         catalog: &Arc<Catalog>,
         (keys, tombstones): (Keys, Option<Arc<dyn Tombstones>>),
@@ -89,9 +107,9 @@ impl Stores {
 }
 
 /// Makes sure that personal members can be sealed, and by a master key that every process has.
-pub(super) async fn check(catalog: &Catalog, keys: &Keys) -> Result<(), StartError> {
+async fn check(catalog: &Catalog, keys: &Keys, is_sealed: bool) -> Result<(), StartError> {
     let Some((port, masters)) = keys else {
-        return if catalog.has_personal() { Err(StartError::NoSubjectKeys) } else { Ok(()) };
+        return if catalog.has_personal() && !is_sealed { Err(StartError::NoSubjectKeys) } else { Ok(()) };
     };
     let others: Vec<String> = masters.ids().skip(1).map(str::to_owned).collect();
     let current = port.appoint(&others, masters.current()).await?;
