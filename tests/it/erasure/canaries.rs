@@ -128,7 +128,7 @@ pub async fn erase(app: &Arc<App>, people: &[Person]) -> Vec<Operation> {
 }
 
 pub async fn ended_of(app: &App, id: Uuid) -> Operation {
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let give_up = Instant::now() + Duration::from_secs(120);
     loop {
         let operation = app.runtime().projections().operation(id).await.unwrap();
         if operation.status != OperationStatus::Running {
@@ -139,11 +139,17 @@ pub async fn ended_of(app: &App, id: Uuid) -> Operation {
     }
 }
 
-/// Their row.
+/// Their row, once there is one: on a box under load a query does not wait long enough by itself.
 pub async fn user(app: &App, person: &Person) -> Value {
     let filters = json!({ "user_id": person.id }).to_string();
-    let request = QueryRequest::new("GetUser", &filters).unwrap();
-    serde_json::from_slice(&app.query(request).await.unwrap().data).unwrap()
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        match app.query(QueryRequest::new("GetUser", &filters).unwrap()).await {
+            Ok(answer) => return serde_json::from_slice(&answer.data).unwrap(),
+            Err(error) => assert!(Instant::now() < give_up, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Their state.
