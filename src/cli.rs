@@ -5,6 +5,7 @@
 
 mod command;
 mod config;
+mod erase;
 mod events;
 mod exit;
 mod healthcheck;
@@ -115,6 +116,8 @@ enum Word {
     /// Start and look after long-running transactions
     #[command(subcommand)]
     Saga(saga::Saga),
+    /// Erase one person's data
+    Erase(erase::Erase),
     /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
     /// Tell what changed in an aggregate's state between two of its events
@@ -185,6 +188,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
         Word::Saga(word) => word.run(context).await,
+        Word::Erase(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,

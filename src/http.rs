@@ -33,6 +33,7 @@ mod reply;
 mod request;
 mod routes;
 mod sagas;
+mod subjects;
 mod temporal;
 mod version;
 

@@ -43,14 +43,14 @@ pub struct Event {
     pub event_type: EventType,
     /// Shape of the payload.
     pub schema_version: u32,
-    /// Payload.
+    /// Payload; with personal members opened unless the stored form was asked for.
     pub data: Box<RawValue>,
     /// Command, correlation, causation, trace and actor.
     pub metadata: Box<RawValue>,
     /// When it was recorded, in microseconds with `Z`.
     #[serde(serialize_with = "microseconds")]
     pub recorded_at: DateTime<Utc>,
-    /// SHA-256 of the event, 64 hex digits.
+    /// SHA-256 of the event as it is stored, 64 hex digits.
     pub checksum: String,
 }
 
@@ -70,7 +70,7 @@ impl TryFrom<&RecordedEvent> for Event {
             event_id: event.event_id,
             event_type: event.event_type.clone(),
             schema_version: event.schema_version,
-            data: serde_json::from_slice(&event.data).map_err(|_| unreadable("data"))?,
+            data: serde_json::from_slice(event.payload()).map_err(|_| unreadable("data"))?,
             metadata: serde_json::from_slice(&event.metadata).map_err(|_| unreadable("metadata"))?,
             recorded_at: event.recorded_at,
             checksum: event.checksum.to_string(),

@@ -10,6 +10,7 @@ use crate::{
     codec::CodecError,
     envelope::Metadata,
     id::{AggregateId, CommandId},
+    personal::Personal,
 };
 
 /// A consistency boundary: decides commands on its state, and folds events into it.
@@ -98,6 +99,10 @@ pub trait CommandData {
 pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
     /// Every event type with its current schema version; each type unique over all aggregates of a runtime.
     const KINDS: &'static [(&'static str, u32)];
+
+    /// Which members tell of a person; they are stored under a key of that person's, and read as a tombstone once it is
+    /// destroyed.
+    const PERSONAL: &'static [Personal] = &[];
 
     /// This event's type.
     fn event_type(&self) -> &'static str;
@@ -292,22 +297,27 @@ macro_rules! commands {
 }
 
 /// Declares an aggregate's event enum over structs of the same names, each with its current schema version; each
-/// struct has `serde::Serialize` and `serde::Deserialize` (unknown members allowed).
+/// struct has `serde::Serialize` and `serde::Deserialize` (unknown members allowed). Members that tell of a person are
+/// named by JSON pointers, see [`Personal`](crate::personal::Personal).
 ///
 /// ```
 /// use event_sourcing_actors::events;
 ///
 /// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 /// pub struct Incremented { pub by: i64 }
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// pub struct Signed { pub name: String }
 ///
 /// events! {
 ///     /// All that happens to a counter.
-///     pub enum CounterEvent { Incremented = 1 }
+///     pub enum CounterEvent { Incremented = 1, Signed = 1 personal ["/name"] }
 /// }
 /// ```
 #[macro_export]
 macro_rules! events {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident = $version:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident {
+        $($variant:ident = $version:literal $(personal [$($member:literal),+ $(,)?])?),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
         $vis enum $name {
@@ -320,6 +330,10 @@ macro_rules! events {
         })+
         impl $crate::DomainEvent for $name {
             const KINDS: &'static [(&'static str, u32)] = &[$((stringify!($variant), $version)),+];
+            const PERSONAL: &'static [$crate::personal::Personal] = &[$($($crate::personal::Personal {
+                event_type: stringify!($variant),
+                members: &[$($member),+],
+            },)?)+];
             fn event_type(&self) -> &'static str {
                 match self { $(Self::$variant(_) => stringify!($variant),)+ }
             }

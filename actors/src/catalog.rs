@@ -19,7 +19,8 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     error::CommandError,
-    id::{AggregateId, AggregateType, IdError},
+    id::{AggregateId, AggregateType, EventType, IdError},
+    personal::SUBJECT_ERASED,
     saga::{SAGA_TYPE, SagaDefinitions, SagaModel},
     upcast::{UpcastError, Upcasters},
 };
@@ -48,6 +49,14 @@ pub enum CatalogError {
         /// What is wrong.
         error: IdError,
     },
+    /// An aggregate claims an event type that the runtime writes.
+    #[error("event type {name:?} is written by the runtime: {aggregate_type} must not own it")]
+    Reserved {
+        /// The event type.
+        name: &'static str,
+        /// Who claims it.
+        aggregate_type: String,
+    },
     /// A chain of upcasters does not hold.
     #[error(transparent)]
     Upcast(#[from] UpcastError),
@@ -59,6 +68,7 @@ pub struct Catalog {
     models: BTreeMap<AggregateType, Arc<dyn Model>>,
     commands: HashMap<&'static str, Arc<dyn Model>>,
     events: HashMap<&'static str, Arc<dyn Model>>,
+    personal: HashMap<&'static str, &'static [&'static str]>,
     upcasters: Upcasters,
 }
 
@@ -97,11 +107,15 @@ impl Catalog {
                 return Err(twice("command type", name, &*first));
             }
         }
+        if let Some((name, _)) = model.events().iter().find(|(name, _)| *name == SUBJECT_ERASED) {
+            return Err(CatalogError::Reserved { name, aggregate_type: aggregate_type.to_string() });
+        }
         for (name, _) in model.events() {
             if let Some(first) = self.events.insert(name, model.clone()) {
                 return Err(twice("event type", name, &*first));
             }
         }
+        self.personal.extend(model.personal().iter().map(|personal| (personal.event_type, personal.members)));
         self.models.insert(aggregate_type, model);
         Ok(())
     }
@@ -146,8 +160,27 @@ impl Catalog {
         let kinds = self.events.get(event.event_type.as_str()).map_or(&[][..], |model| model.events());
         match kinds.iter().find(|(name, _)| *name == event.event_type.as_str()) {
             Some((_, current)) => self.upcasters.current(event, *current),
-            None => Ok(event.data.clone()),
+            None => Ok(event.payload().clone()),
         }
+    }
+
+    /// The personal members of an event type, as JSON pointers into its payload; `None` if it has none.
+    #[must_use]
+    pub fn personal(&self, event_type: &EventType) -> Option<&'static [&'static str]> {
+        // Most runtimes ask this of every event, and have nothing to look up.
+        if self.personal.is_empty() { None } else { self.personal.get(event_type.as_str()).copied() }
+    }
+
+    /// Whether some event type has personal members.
+    #[must_use]
+    pub fn has_personal(&self) -> bool {
+        !self.personal.is_empty()
+    }
+
+    /// Whether some event type of this aggregate type has personal members.
+    #[must_use]
+    pub fn is_about_people(&self, aggregate_type: &AggregateType) -> bool {
+        self.models.get(aggregate_type).is_some_and(|model| !model.personal().is_empty())
     }
 
     /// Whether an aggregate type is an aggregate's (else a stream of that type is generic).

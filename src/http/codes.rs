@@ -44,6 +44,8 @@ codes! {
         "GET /api/v1/operations lists those on record.";
     UNKNOWN_SAGA "unknown-saga" NOT_FOUND "The saga does not exist"
         "No saga was ever started under this id. GET /api/v1/sagas lists them.";
+    UNKNOWN_SUBJECT "unknown-subject" NOT_FOUND "Nothing is known of this person"
+        "No event with personal members was ever recorded under this id.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "The header Allow lists the methods of this path.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
@@ -60,6 +62,8 @@ codes! {
         "Send the same request with the same key again in a moment; it gets the answer of the first.";
     RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
         "Streams of sagas take no events from outside.";
+    SUBJECT_ERASED "subject-erased" CONFLICT "The person's data was erased"
+        "What was erased does not come back, and no new personal data is taken under this id. Register the person anew under another.";
     REBUILD_IN_PROGRESS "rebuild-in-progress" CONFLICT "The projection is being rebuilt"
         "`operation_id` names the rebuild under way. Follow it at /api/v1/operations/{id}, or cancel it there with DELETE.";
     NOTHING_TO_ROLL_BACK "nothing-to-roll-back" CONFLICT "The projection has no earlier rows"

@@ -178,6 +178,7 @@ impl Problem {
             }
             CommandError::Conflict { .. } => Self::new(CONCURRENCY_CONFLICT, detail),
             CommandError::ReservedStream { .. } => Self::new(RESERVED_STREAM, detail),
+            CommandError::SubjectErased { .. } => Self::new(SUBJECT_ERASED, detail),
             CommandError::KeyReused => Self::new(IDEMPOTENCY_KEY_REUSED, detail),
             CommandError::Forbidden { .. } => Self::new(FORBIDDEN, detail),
             CommandError::Draining => Self::new(DRAINING, detail),
@@ -312,6 +313,7 @@ mod tests {
                 (409, "aggregate-type-mismatch", false),
             ),
             (CommandError::ReservedStream { aggregate_id: aggregate_id.clone() }, (409, "reserved-stream", false)),
+            (CommandError::SubjectErased { aggregate_id: aggregate_id.clone() }, (409, "subject-erased", false)),
             (CommandError::EventIdReused { event_id: EventId(Uuid::nil()) }, (409, "event-id-reused", false)),
             (CommandError::KeyReused, (422, "idempotency-key-reused", false)),
             (CommandError::KeyInProgress, (409, "idempotency-in-progress", true)),

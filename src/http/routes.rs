@@ -22,7 +22,7 @@ use super::{
     error::{self, Answer, Problem},
     events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, temporal, version,
+    sagas, subjects, temporal, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -71,6 +71,7 @@ routes! {
     "/api/v1/projections/{name}/parked"       GET projections::parked;
     "/api/v1/projections/{name}/parked/{position}/retry" POST projections::retry;
     "/api/v1/projections/{name}/parked/{position}/skip" POST projections::skip;
+    "/api/v1/subjects/{subject_id}/erase"     POST subjects::erase;
     "/api/v1/operations"                      GET operations::list;
     "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
     "/api/v1/sagas"                           GET sagas::list, POST sagas::start;

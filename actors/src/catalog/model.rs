@@ -12,6 +12,7 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventType, IdError},
+    personal::{Personal, SUBJECT_ERASED},
     saga::SagaRecord,
     upcast::Upcasters,
 };
@@ -64,6 +65,10 @@ pub(crate) trait Model: Debug + Send + Sync {
     fn events(&self) -> &'static [(&'static str, u32)];
     fn decode(&self, name: &str, data: &RawValue) -> Result<DecodedCommand, Vec<FieldError>>;
     fn validate(&self, command: &DecodedCommand, id: &AggregateId) -> Vec<FieldError>;
+    /// Which members of which of its events tell of a person.
+    fn personal(&self) -> &'static [Personal] {
+        &[]
+    }
     fn empty(&self) -> Box<dyn Instance>;
     fn restore(&self, state: &[u8]) -> Result<Box<dyn Instance>, serde_json::Error>;
 }
@@ -168,6 +173,10 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
 
     fn fold(&mut self, stored: &RecordedEvent, upcasters: &Upcasters) -> Result<(), CodecError> {
         let name = stored.event_type.as_str();
+        if name == SUBJECT_ERASED {
+            // The events before it read as tombstones; nothing else has changed.
+            return Ok(());
+        }
         let Some(current) = self.kind(name).map(|(_, version)| *version) else {
             return Err(CodecError::UnknownEventType { event_type: name.to_owned() });
         };
@@ -212,6 +221,9 @@ impl<A: Aggregate> Model for Typed<A> {
             command.validate(&mut check);
         }
         check.into_errors()
+    }
+    fn personal(&self) -> &'static [Personal] {
+        A::Event::PERSONAL
     }
     fn empty(&self) -> Box<dyn Instance> {
         self.instance(A::default())

@@ -10,9 +10,9 @@ use super::email;
 use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
 
 events! {
-    /// All that happens to a user.
+    /// All that happens to a user. Who it is, is the user's own: it is stored under the user's key, and can be erased.
     pub enum UserEvent {
-        UserRegistered = 1,
+        UserRegistered = 1 personal ["/email", "/name"],
         UserLoggedIn = 1,
         UserLoggedOut = 1,
         UserActionRecorded = 1,
