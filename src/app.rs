@@ -6,6 +6,7 @@
 mod cache;
 mod evidence;
 mod read_side;
+mod registered;
 mod storage;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 
 use crate::{

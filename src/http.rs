@@ -12,8 +12,10 @@ mod aggregates;
 mod body;
 mod codes;
 mod commands;
+mod config;
 mod connection;
 mod context;
+mod docs;
 mod error;
 mod events;
 mod health;
@@ -22,6 +24,7 @@ mod integrity;
 mod live;
 mod metrics;
 mod negotiate;
+mod openapi;
 mod operations;
 mod prefer;
 mod problems;
@@ -41,6 +44,7 @@ use std::time::Duration;
 pub use accept::{Drained, serve};
 pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
+pub use openapi::{Registered, documented_operations, openapi};
 pub use routes::route_table;
 
 /// Bounds of the HTTP door, units in the names.

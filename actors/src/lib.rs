@@ -6,7 +6,7 @@
 //!
 //! # Map, in reading order
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
-//!   [`difference`], [`error`], [`limits`]
+//!   [`difference`], [`schema`], [`error`], [`limits`]
 //! - **Ports:** [`ports`] (event store, snapshot store, clock)
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   `recovery`, `journal`
@@ -31,6 +31,7 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod ports;
+pub mod schema;
 pub mod upcast;
 pub mod version;
 pub mod view;
