@@ -2,8 +2,8 @@
 //!
 //! A request meets, in this order: `accept` (connections and their deadlines), `routes` (path and method), one
 //! resource (`commands`, `events`, …), and leaves through `reply` or `error`. Everything that goes wrong is an answer of
-//! type `application/problem+json`, never a warp rejection: a rejection would fall through to other routes. Only a head
-//! that is no HTTP at all is answered by hyper itself, with a bare 400.
+//! type `application/problem+json`, never a warp rejection: a rejection would fall through to other routes. A head
+//! that is no HTTP at all is refused by hyper itself; `unreadable` makes a problem of that, too.
 //!
 //! This module holds no store and no actor: it speaks to [`Runtime`](event_sourcing_actors::Runtime) alone.
 
@@ -37,6 +37,7 @@ mod request;
 mod routes;
 mod sagas;
 mod temporal;
+mod unreadable;
 mod version;
 
 use std::time::Duration;

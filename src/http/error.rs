@@ -118,9 +118,9 @@ impl Problem {
         }
     }
 
-    /// The response.
-    pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
-        let mut response = super::reply::json(&Document {
+    /// As JSON.
+    pub fn document(&self, instance: &str, ids: &Ids) -> Vec<u8> {
+        let document = Document {
             kind: format!("/problems/{}", self.code.name),
             title: self.code.title,
             status: self.code.status.as_u16(),
@@ -130,10 +130,16 @@ impl Problem {
             trace_id: ids.trace_id(),
             errors: &self.errors,
             members: &self.members,
-        });
+        };
+        // A tree with text keys is always written.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// The response.
+    pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
+        let mut response = super::reply::bytes(self.document(instance, ids), "application/problem+json");
         *response.status_mut() = self.code.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         response
     }

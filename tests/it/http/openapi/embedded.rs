@@ -132,10 +132,13 @@ fn an_embedders_own_types_are_in_the_document() {
     assert_eq!(schemas["StartDimSaga"]["properties"]["data"], json!({ "type": "object" }));
     assert!(schemas["CreateAccountCommand"].is_null(), "the domains of this crate are not registered");
     let command = judge(&document, &json!({ "$ref": "#/components/schemas/Command" }));
-    let light = |brightness: i64| {
-        json!({ "command_type": "LightLamp", "aggregate_id": "l", "data": { "brightness": brightness } })
-    };
+    let light = |brightness: i64| json!({ "command_type": "LightLamp", "aggregate_id": "l", "data": { "brightness": brightness } });
     assert!(command.is_valid(&light(100)) && !command.is_valid(&light(101)));
     // Examples of commands that nobody registered are left out.
-    assert!(!document.to_string().contains("acc-123") || document.pointer("/paths/~1api~1v1~1commands/post/requestBody/content/application~1json/examples").is_none());
+    assert!(
+        !document.to_string().contains("acc-123")
+            || document
+                .pointer("/paths/~1api~1v1~1commands/post/requestBody/content/application~1json/examples")
+                .is_none()
+    );
 }

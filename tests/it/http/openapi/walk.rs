@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Whole, check};
+use super::{Judged, Whole};
 use crate::support::{eventually, http::Reply};
 
 /// Sends requests, checks the answers, and remembers which operations were met with which status.
 struct Walk {
     whole: Whole,
-    document: Value,
+    judged: Judged,
     met: BTreeSet<String>,
 }
 
@@ -22,7 +22,7 @@ impl Walk {
         }
         all.extend(headers);
         let reply = self.whole.server.send(method, at, &all, body.as_bytes()).await;
-        check(&self.document, method, path, &reply);
+        self.judged.check(method, path, &reply);
         self.met.insert(format!("{method} {path}"));
         reply
     }
@@ -43,8 +43,8 @@ impl Walk {
 #[tokio::test]
 async fn what_the_server_answers_is_what_the_document_says() {
     let whole = Whole::start().await;
-    let document = whole.document().await;
-    let mut walk = Walk { whole, document, met: BTreeSet::new() };
+    let judged = Judged::new(whole.document().await);
+    let mut walk = Walk { whole, judged, met: BTreeSet::new() };
     commands_and_events(&mut walk).await;
     queries(&mut walk).await;
     time(&mut walk).await;
@@ -79,8 +79,13 @@ async fn commands_and_events(walk: &mut Walk) {
     walk.post(commands, command("CreateOrder", "o-1", json!({ "customer_id": "u-1", "items": lines }))).await;
     walk.post(commands, command("RegisterUser", "u-1", json!({ "email": "u@example.org", "name": "U" }))).await;
     walk.post(commands, command("LogInUser", "u-1", json!({ "session_id": "s-1" }))).await;
-    walk.post(commands, command("RecordUserAction", "u-1", json!({ "action": "seen", "details": { "page": 1 } }))).await;
-    walk.post(events, json!({ "aggregate_id": "g-1", "aggregate_type": "sensor", "event_type": "Measured", "data": 21.5 })).await;
+    walk.post(commands, command("RecordUserAction", "u-1", json!({ "action": "seen", "details": { "page": 1 } })))
+        .await;
+    walk.post(
+        events,
+        json!({ "aggregate_id": "g-1", "aggregate_type": "sensor", "event_type": "Measured", "data": 21.5 }),
+    )
+    .await;
     let several = json!([{ "event_type": "Measured", "data": [1] }, { "event_type": "BatteryLow" }]);
     walk.post(events, json!({ "aggregate_id": "g-1", "events": several })).await;
     let kept = json!({ "amount": 7, "transfer_id": null, "unknown": { "member": "kept" } });
@@ -88,7 +93,8 @@ async fn commands_and_events(walk: &mut Walk) {
     walk.get(events, "/api/v1/events?limit=1000").await;
     walk.get(events, "/api/v1/events?event_type=Measured&event_type=BatteryLow&correlation_id=c-1&after=1").await;
     let stream = "/api/v1/events/{aggregate_id}";
-    let etag = walk.get(stream, "/api/v1/events/acc-123?direction=backward&limit=1").await.header("etag").unwrap().to_owned();
+    let etag =
+        walk.get(stream, "/api/v1/events/acc-123?direction=backward&limit=1").await.header("etag").unwrap().to_owned();
     let unchanged = walk.send("GET", stream, "/api/v1/events/acc-123", &[("if-none-match", &etag)], "").await;
     assert_eq!(unchanged.status, 304);
     for media in ["application/x-ndjson", "text/event-stream"] {
@@ -124,10 +130,9 @@ async fn queries(walk: &mut Walk) {
         let reply = walk.send("POST", path, path, &wanted, &body).await;
         assert_eq!(reply.status, 200, "{query_type}: {}", reply.text());
     }
-    for (query_type, projection, filters) in [
-        ("GetView", "owners", json!({ "key": "acc-123" })),
-        ("ListView", "deposits", json!({})),
-    ] {
+    for (query_type, projection, filters) in
+        [("GetView", "owners", json!({ "key": "acc-123" })), ("ListView", "deposits", json!({}))]
+    {
         let body = json!({ "query_type": query_type, "projection": projection, "filters": filters }).to_string();
         let reply = walk.send("POST", path, path, &wanted, &body).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -138,7 +143,8 @@ async fn queries(walk: &mut Walk) {
 
 async fn time(walk: &mut Walk) {
     walk.post("/api/v1/replay", json!({ "aggregate_id": "acc-123", "from_sequence": 0, "use_snapshot": true })).await;
-    let span = json!({ "aggregate_id": "acc-123", "from_time": "2024-01-01T00:00:00Z", "to_time": "2124-01-01T00:00:00Z" });
+    let span =
+        json!({ "aggregate_id": "acc-123", "from_time": "2024-01-01T00:00:00Z", "to_time": "2124-01-01T00:00:00Z" });
     walk.post("/api/v1/temporal-query", span).await;
     walk.post("/api/v1/temporal-query", json!({ "aggregate_id": "o-1", "at": "2124-01-01T00:00:00Z" })).await;
     walk.get("/api/v1/aggregates", "/api/v1/aggregates?limit=2").await;
@@ -179,7 +185,8 @@ async fn projections(walk: &mut Walk) {
     walk.get("/api/v1/projections/{name}", "/api/v1/projections/inventory").await;
     walk.get("/api/v1/projections/{name}/parked", "/api/v1/projections/inventory/parked").await;
     for what in ["pause", "resume", "rollback", "rebuild"] {
-        let (path, at) = (format!("/api/v1/projections/{{name}}/{what}"), format!("/api/v1/projections/inventory/{what}"));
+        let (path, at) =
+            (format!("/api/v1/projections/{{name}}/{what}"), format!("/api/v1/projections/inventory/{what}"));
         let reply = walk.send("POST", &path, &at, &[], "").await;
         assert!([200, 202, 409].contains(&reply.status), "{what}: {}", reply.text());
     }
@@ -214,7 +221,10 @@ async fn operating(walk: &mut Walk) {
     walk.get("/api/v1/openapi.json", "/api/v1/openapi.json").await;
     let settings = walk.get("/api/v1/config", "/api/v1/config").await.json();
     let of = |key: &str| settings["items"].as_array().unwrap().iter().find(|item| item["key"] == key).cloned().unwrap();
-    assert_eq!(of("commands.deadline_ms"), json!({ "key": "commands.deadline_ms", "value": 5_000, "source": "default" }));
+    assert_eq!(
+        of("commands.deadline_ms"),
+        json!({ "key": "commands.deadline_ms", "value": 5_000, "source": "default" })
+    );
     let path = "/api/v1/log-level";
     for (level, before, now) in [("DEBUG", "info", "debug"), ("warning", "debug", "warn"), ("info", "warn", "info")] {
         let reply = walk.send("PUT", path, path, &[], &json!({ "level": level }).to_string()).await;
@@ -230,7 +240,7 @@ async fn operating(walk: &mut Walk) {
 
 async fn problems(walk: &mut Walk) {
     let path = "/problems/{code}";
-    let codes = walk.document.pointer("/paths/~1api~1v1~1commands/post/responses/409").unwrap().to_string();
+    let codes = walk.judged.document.pointer("/paths/~1api~1v1~1commands/post/responses/409").unwrap().to_string();
     assert!(codes.contains("concurrency-conflict"));
     for accept in ["application/json", "text/html,application/xhtml+xml,*/*;q=0.8", "*/*"] {
         let reply = walk.send("GET", path, "/problems/domain-rejected", &[("accept", accept)], "").await;
