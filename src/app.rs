@@ -7,6 +7,7 @@ mod cache;
 mod evidence;
 mod master_keys;
 mod read_side;
+mod registered;
 mod storage;
 mod tombstones;
 
@@ -30,6 +31,7 @@ use storage::Opening;
 
 pub use cache::Cache;
 pub use master_keys::MasterKeyError;
+pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 
 use crate::{

@@ -26,6 +26,7 @@ use event_sourcing_actors::{
     limits::SagaLimits,
     query_bus::{self, QueryLimits},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, UnknownLogLevel};
@@ -80,7 +81,8 @@ pub struct Settings {
 }
 
 /// One effective setting, as `config show` prints it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Setting")]
 pub struct Explained {
     /// Dotted name, such as `commands.deadline_ms`.
     pub key: String,

@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Display};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
@@ -11,6 +12,7 @@ use crate::{
     envelope::Metadata,
     id::{AggregateId, CommandId},
     personal::Personal,
+    schema::SchemaOf,
 };
 
 /// A consistency boundary: decides commands on its state, and folds events into it.
@@ -54,6 +56,11 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Se
         let _ = event;
         Ok(())
     }
+
+    /// The schema of the state after the first event, for documents; none by default, which is shown as an object.
+    fn state_schema() -> Option<SchemaOf> {
+        None
+    }
 }
 
 /// What a decision may know beside the state.
@@ -85,6 +92,12 @@ pub trait Command: Debug + Send + Sync + Sized + 'static {
 
     /// Checks what can be checked without state.
     fn validate(&self, check: &mut Violations<'_>);
+
+    /// The schema of a command type's members, for documents; none by default, which is shown as an object.
+    fn schema(name: &str) -> Option<SchemaOf> {
+        let _ = name;
+        None
+    }
 }
 
 /// One command's members; each struct named in [`commands!`](crate::commands) has it.
@@ -118,6 +131,12 @@ pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
     /// # Errors
     /// [`CodecError`] when the type is not one of these or the payload does not fit.
     fn decode(event_type: &str, data: &[u8]) -> Result<Self, CodecError>;
+
+    /// The schema of an event type's members, for documents; none by default, which is shown as an object.
+    fn schema(event_type: &str) -> Option<SchemaOf> {
+        let _ = event_type;
+        None
+    }
 }
 
 /// A domain's refusal of a command: a value with a stable code, not a fault.
@@ -138,7 +157,7 @@ pub trait Rejection: Display + Debug + Send + Sync + 'static {
 }
 
 /// A refusal as it is recorded and answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The domain's code.
     pub code: String,
@@ -156,7 +175,7 @@ impl<R: Rejection> From<R> for Refusal {
 }
 
 /// What is wrong with one member of an input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) from the command's data: `/items/0/quantity`.
     pub pointer: String,
@@ -245,12 +264,13 @@ impl<'a> Violations<'a> {
 }
 
 /// Declares an aggregate's command enum over structs of the same names; each struct has [`CommandData`] and
-/// `serde::Deserialize` with `deny_unknown_fields`.
+/// `serde::Deserialize` with `deny_unknown_fields`. Those that also have `schemars::JsonSchema` are shown with their members
+/// in documents such as the OpenAPI one.
 ///
 /// ```
 /// use event_sourcing_actors::{CommandData, commands};
 ///
-/// #[derive(Debug, Clone, serde::Deserialize)]
+/// #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 /// #[serde(deny_unknown_fields)]
 /// pub struct Increment { pub by: i64 }
 /// impl CommandData for Increment {}
@@ -292,6 +312,14 @@ macro_rules! commands {
             fn validate(&self, check: &mut $crate::Violations<'_>) {
                 match self { $(Self::$variant(command) => $crate::CommandData::validate(command, check),)+ }
             }
+            #[allow(unused_imports, clippy::needless_borrow)]
+            fn schema(name: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
+                use $crate::schema::{Derived as _, Underived as _};
+                $(if name == stringify!($variant) {
+                    return (&$crate::schema::Probe::<$variant>::default()).schema_of();
+                })+
+                None
+            }
         }
     };
 }
@@ -303,7 +331,7 @@ macro_rules! commands {
 /// ```
 /// use event_sourcing_actors::events;
 ///
-/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, JsonSchema)]
 /// pub struct Incremented { pub by: i64 }
 /// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 /// pub struct Signed { pub name: String }
@@ -345,6 +373,14 @@ macro_rules! events {
                     return $crate::codec::decode::<$variant>(event_type, data).map(Self::$variant);
                 })+
                 Err($crate::codec::CodecError::UnknownEventType { event_type: event_type.to_owned() })
+            }
+            #[allow(unused_imports, clippy::needless_borrow)]
+            fn schema(event_type: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
+                use $crate::schema::{Derived as _, Underived as _};
+                $(if event_type == stringify!($variant) {
+                    return (&$crate::schema::Probe::<$variant>::default()).schema_of();
+                })+
+                None
             }
         }
     };

@@ -22,6 +22,7 @@ use crate::{
     id::{AggregateId, AggregateType, EventType, IdError},
     personal::SUBJECT_ERASED,
     saga::{SAGA_TYPE, SagaDefinitions, SagaModel},
+    schema::SchemaOf,
     upcast::{UpcastError, Upcasters},
 };
 use model::{Generic, Typed};
@@ -85,6 +86,14 @@ impl Catalog {
         self.add(model)
     }
 
+    /// Adds the streams of sagas, as the start of a runtime does: for documents that are made without one.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when a name is taken.
+    pub fn register_saga_streams(&mut self, definitions: &SagaDefinitions) -> Result<(), CatalogError> {
+        self.register_sagas(Arc::new(definitions.clone()))
+    }
+
     /// Adds the streams of sagas.
     pub(crate) fn register_sagas(&mut self, definitions: Arc<SagaDefinitions>) -> Result<(), CatalogError> {
         let model = SagaModel::new(definitions).map_err(|error| CatalogError::Name { name: SAGA_TYPE, error })?;
@@ -144,6 +153,24 @@ impl Catalog {
         &self,
     ) -> impl Iterator<Item = (&AggregateType, &'static [&'static str], &'static [(&'static str, u32)])> {
         self.models.iter().map(|(kind, model)| (kind, model.commands(), model.events()))
+    }
+
+    /// The schema of a command type's members; none if there is no such type or it shows none.
+    #[must_use]
+    pub fn command_schema(&self, command_type: &str) -> Option<SchemaOf> {
+        self.commands.get(command_type)?.command_schema(command_type)
+    }
+
+    /// The schema of an event type's members; none if nobody owns it or it shows none.
+    #[must_use]
+    pub fn event_schema(&self, event_type: &str) -> Option<SchemaOf> {
+        self.events.get(event_type)?.event_schema(event_type)
+    }
+
+    /// The schema of an aggregate type's state; none if nobody owns it or it shows none.
+    #[must_use]
+    pub fn state_schema(&self, aggregate_type: &AggregateType) -> Option<SchemaOf> {
+        self.models.get(aggregate_type)?.state_schema()
     }
 
     /// The aggregate type that owns an event type.

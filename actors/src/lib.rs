@@ -6,7 +6,7 @@
 //!
 //! # Map, in reading order
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
-//!   [`difference`], [`error`], [`limits`], [`personal`], [`master_keys`]
+//!   [`difference`], [`schema`], [`error`], [`limits`], [`personal`], [`master_keys`]
 //! - **Ports:** [`ports`] (event store, snapshot store, keys of subjects, clock)
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
 //!   [`vault`], `opened`, `recovery`, `journal`, [`erasure`]
@@ -33,6 +33,7 @@ pub mod limits;
 pub mod master_keys;
 pub mod personal;
 pub mod ports;
+pub mod schema;
 pub mod upcast;
 pub mod version;
 pub mod view;

@@ -17,10 +17,11 @@ use warp::{
 };
 
 use super::{
-    aggregates, body, commands,
+    aggregates, body, commands, config,
     context::Server,
+    docs,
     error::{self, Answer, Problem},
-    events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
+    events, health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
     sagas, subjects, temporal, version,
 };
@@ -47,6 +48,11 @@ macro_rules! routes {
 
 routes! {
     "/"                                       GET index::show;
+    "/docs"                                   GET docs::show;
+    "/docs/{file}"                            GET docs::file;
+    "/api/v1/openapi.json"                    GET openapi::show;
+    "/api/v1/config"                          GET config::show;
+    "/api/v1/log-level"                       PUT config::set_log_level;
     "/api/v1/commands"                        POST commands::send;
     "/api/v1/events"                          GET events::of_log, POST commands::append;
     "/api/v1/events/{aggregate_id}"           GET events::of_stream;

@@ -1,4 +1,4 @@
-//! The README's commands, run as they stand there, answer what stands there.
+//! The commands of the README and of docs/http.md, run as they stand there, answer what stands there.
 //!
 //! In its answers `…` stands for anything: a value, the rest of a list, or any part of a text.
 
@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::support::server::Server;
 
 const README: &str = include_str!("../../README.md");
+const HTTP: &str = include_str!("../../docs/http.md");
 const ANYTHING: &str = "…";
 
 /// Each command with the answer that follows it.
-fn examples() -> Vec<(String, String)> {
+fn examples(document: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
-    let mut lines = README.lines();
+    let mut lines = document.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```").filter(|language| !language.is_empty()) {
             let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
@@ -40,7 +41,7 @@ fn parsed(template: &str) -> Value {
 
 /// Where an answer differs from its template.
 fn difference(path: &str, template: &Value, answer: &Value) -> Option<String> {
-    let differs = || Some(format!("{path}: the README has {template}, the server answers {answer}"));
+    let differs = || Some(format!("{path}: the document has {template}, the server answers {answer}"));
     match (template, answer) {
         (Value::String(any), _) if any == ANYTHING => None,
         (Value::String(pattern), Value::String(text)) if pattern.contains(ANYTHING) => {
@@ -69,18 +70,27 @@ fn difference(path: &str, template: &Value, answer: &Value) -> Option<String> {
 
 #[test]
 fn readme_answers_are_what_the_server_answers() {
+    answers(README, 4);
+}
+
+#[test]
+fn answers_of_the_http_guide_are_what_the_server_answers() {
+    answers(HTTP, 8);
+}
+
+fn answers(document: &str, least: usize) {
     if Command::new("curl").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: no curl, which the README's commands are written for");
+        eprintln!("SKIPPED: no curl, which the commands are written for");
         return;
     }
-    let examples = examples();
-    assert!(examples.len() >= 4, "the README's examples were not found");
+    let examples = examples(document);
+    assert!(examples.len() >= least, "the examples were not found");
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[]);
     for (command, answer) in examples {
         let address = format!("127.0.0.1:{}", server.port);
         let command = command.replace("localhost:8000", &address).replace("curl ", "curl --silent --show-error ");
-        let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+        let output = Command::new("bash").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
         let given: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{command}: {output:?}"));
         if let Some(difference) = difference("", &parsed(&answer), &given) {

@@ -14,6 +14,7 @@ use crate::{
     id::{AggregateId, AggregateType, EventType, IdError},
     personal::{Personal, SUBJECT_ERASED},
     saga::SagaRecord,
+    schema::SchemaOf,
     upcast::Upcasters,
 };
 
@@ -63,6 +64,15 @@ pub(crate) trait Model: Debug + Send + Sync {
     fn state_version(&self) -> u16;
     fn commands(&self) -> &'static [&'static str];
     fn events(&self) -> &'static [(&'static str, u32)];
+    fn command_schema(&self, _name: &str) -> Option<SchemaOf> {
+        None
+    }
+    fn event_schema(&self, _event_type: &str) -> Option<SchemaOf> {
+        None
+    }
+    fn state_schema(&self) -> Option<SchemaOf> {
+        None
+    }
     fn decode(&self, name: &str, data: &RawValue) -> Result<DecodedCommand, Vec<FieldError>>;
     fn validate(&self, command: &DecodedCommand, id: &AggregateId) -> Vec<FieldError>;
     /// Which members of which of its events tell of a person.
@@ -206,6 +216,15 @@ impl<A: Aggregate> Model for Typed<A> {
     }
     fn events(&self) -> &'static [(&'static str, u32)] {
         A::Event::KINDS
+    }
+    fn command_schema(&self, name: &str) -> Option<SchemaOf> {
+        A::Command::schema(name)
+    }
+    fn event_schema(&self, event_type: &str) -> Option<SchemaOf> {
+        A::Event::schema(event_type)
+    }
+    fn state_schema(&self) -> Option<SchemaOf> {
+        A::state_schema()
     }
     fn decode(&self, name: &str, data: &RawValue) -> Result<DecodedCommand, Vec<FieldError>> {
         let command = A::Command::decode(name, data)?;
