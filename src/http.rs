@@ -9,13 +9,16 @@
 
 mod accept;
 mod aggregates;
+mod audit;
 mod body;
 mod codes;
 mod commands;
 mod connection;
 mod context;
+mod cors;
 mod error;
 mod events;
+mod gate;
 mod health;
 mod index;
 mod integrity;
@@ -34,14 +37,17 @@ mod request;
 mod routes;
 mod sagas;
 mod temporal;
+mod tokens;
 mod version;
 
 use std::time::Duration;
 
+use crate::auth::rate::Quota;
+
 pub use accept::{Drained, serve};
 pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
-pub use routes::route_table;
+pub use routes::{RouteAccess, access_table, route_table};
 
 /// Bounds of the HTTP door, units in the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +82,10 @@ pub struct HttpOptions {
     pub stream_comment: Duration,
     /// How long shutdown waits for requests in flight.
     pub drain: Duration,
+    /// Origins whose pages may read answers; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Requests of one caller; as many as they like, if absent.
+    pub quota: Option<Quota>,
 }
 
 impl Default for HttpOptions {
@@ -95,6 +105,8 @@ impl Default for HttpOptions {
             wait_max: Duration::from_secs(30),
             stream_comment: Duration::from_secs(15),
             drain: Duration::from_secs(20),
+            cors_origins: Vec::new(),
+            quota: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, io, process::ExitCode};
 
 use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
-use event_sourcing_cqrs::{app::AppError, settings::SettingsError, store::OpenError, telemetry::TelemetryError};
+use event_sourcing_cqrs::{app::AppError, auth::AuthError, settings::SettingsError, store::OpenError, telemetry::TelemetryError};
 
 #[cfg(any(feature = "http", test))]
 use event_sourcing_cqrs::wire::{Problem, ProblemMember};
@@ -145,6 +145,8 @@ impl From<AppError> for Failure {
             | AppError::UnknownAggregateType { .. }
             | AppError::UnknownProjection(_)
             | AppError::UnknownQueryType(_)
+            | AppError::UnknownCommandType { .. }
+            | AppError::Auth(AuthError::KeySet(_))
             | AppError::Declaration(_)
             | AppError::QueryType(_)
             | AppError::Saga(_) => Exit::Usage,
@@ -157,6 +159,7 @@ impl From<AppError> for Failure {
                 return Self::not_found(error.to_string())
                     .and("`serve` and `migrate` make it; --database-url or DATABASE_URL names another");
             }
+            AppError::Auth(AuthError::Store(error)) => return error.clone().into(),
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
             AppError::Integrity { .. } => Exit::Usage,

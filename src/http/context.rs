@@ -12,13 +12,17 @@ use event_sourcing_actors::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::{HttpOptions, health::HealthCheck, integrity::IntegrityCheck, metrics::HttpMetrics};
-use crate::integrity::Integrity;
+use crate::{
+    auth::{Auth, rate::Limiter},
+    integrity::Integrity,
+};
 
 /// The runtime behind the door, its health checks, and whether the process wants traffic.
 pub struct HttpContext {
     pub(super) runtime: Arc<Runtime>,
     pub(super) checks: Vec<Arc<dyn HealthCheck>>,
     pub(super) integrity: Option<Arc<Integrity>>,
+    pub(super) auth: Option<Arc<Auth>>,
     is_draining: AtomicBool,
     is_starting: AtomicBool,
 }
@@ -37,6 +41,7 @@ impl HttpContext {
             runtime,
             checks: Vec::new(),
             integrity: None,
+            auth: None,
             is_draining: AtomicBool::new(false),
             is_starting: AtomicBool::new(false),
         }
@@ -56,6 +61,13 @@ impl HttpContext {
         self.checks.push(Arc::new(IntegrityCheck(integrity.clone())));
         self.integrity = Some(integrity);
         self
+    }
+
+    /// Lets in whom `auth` lets in, keeps its audit, and answers `/api/v1/tokens` and `/api/v1/audit`. Without it everybody
+    /// may do everything.
+    #[must_use]
+    pub fn auth(self, auth: Arc<Auth>) -> Self {
+        Self { auth: Some(auth), ..self }
     }
 
     /// Turns readiness off and asks clients to leave their connections; requests are still served.
@@ -87,6 +99,8 @@ pub(super) struct Server {
     pub context: Arc<HttpContext>,
     pub options: HttpOptions,
     pub metrics: HttpMetrics,
+    /// Counts requests, if there is a quota.
+    pub limiter: Option<Limiter>,
     /// Ends the streams that would go on for ever.
     pub shutdown: CancellationToken,
 }

@@ -7,7 +7,7 @@ pub(super) async fn show(_: Call) -> Answer {
     let routes: Vec<_> = ROUTES
         .iter()
         .map(|route| {
-            let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+            let methods: Vec<&str> = route.methods.iter().map(|entry| entry.method.as_str()).collect();
             serde_json::json!({ "path": route.path, "methods": methods })
         })
         .collect();

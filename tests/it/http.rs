@@ -1,5 +1,6 @@
 //! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
 
+mod auth;
 mod bodies;
 mod commands;
 mod connections;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every build of this binary has every kind of test")]
 
+#[cfg(feature = "http")]
+pub mod access;
 pub mod batches;
 #[cfg(feature = "http")]
 pub mod http;
