@@ -59,6 +59,8 @@ pub struct JwtOptions {
     pub leeway: Duration,
     /// Time between two fetches of the set.
     pub refresh: Duration,
+    /// The same at least, whoever asks: [`FETCH_PAUSE`], but for tests.
+    pub fetch_pause: Duration,
 }
 
 /// What one fetch after the other has brought.
@@ -128,10 +130,11 @@ impl Jwt {
         let mut is_told = false;
         loop {
             let is_held = self.fetched.borrow().at.is_some();
-            let pause = if is_held { self.options.refresh } else { FETCH_PAUSE };
+            let least = self.options.fetch_pause;
+            let pause = if is_held { self.options.refresh } else { least };
             let due = async {
-                tokio::time::sleep(FETCH_PAUSE.min(pause)).await;
-                let _ = tokio::time::timeout(pause.saturating_sub(FETCH_PAUSE), self.wanted.notified()).await;
+                tokio::time::sleep(least.min(pause)).await;
+                let _ = tokio::time::timeout(pause.saturating_sub(least), self.wanted.notified()).await;
             };
             if stop.run_until_cancelled(due).await.is_none() {
                 return;
@@ -184,7 +187,7 @@ impl Jwt {
         if is_fresh && held.keys.find(kid, algorithm).is_some() {
             return Ok(held.keys);
         }
-        if held.tried_at.elapsed() >= FETCH_PAUSE {
+        if held.tried_at.elapsed() >= self.options.fetch_pause {
             self.wanted.notify_one();
             let _ = tokio::time::timeout(FETCH_WAIT, news.wait_for(|news| news.tries > held.tries)).await;
         }

@@ -113,7 +113,7 @@ pub struct JwtSettings {
 }
 
 /// The algorithms that can be allowed.
-const ALGORITHMS: [&str; 9] =
+pub(super) const ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
 impl Default for JwtSettings {

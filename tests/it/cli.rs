@@ -40,7 +40,7 @@ fn with_store() -> TempDir {
 fn every_word_prints_for_people() {
     let folder = with_store();
     let shown = |words: &[&str]| expect(0, folder.path(), words).stdout;
-    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 5, already up to date\n");
+    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 6, already up to date\n");
     let list = shown(&["events", "list"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains("account acc-1#2") && list.contains(r#"{"a":1.50}"#), "{list}");
@@ -57,7 +57,7 @@ fn every_word_prints_for_people() {
     let changed = shown(&["diff", "acc-1", "--from-sequence", "1"]);
     assert_eq!(changed, "account acc-1 from version 1 to 2: 1 change\n/balance: 10 -> 15\n");
     let status = shown(&["status"]);
-    for row in ["store          sqlite", "schema         5", "head position  3", "streams        2"] {
+    for row in ["store          sqlite", "schema         6", "head position  3", "streams        2"] {
         assert!(status.contains(row), "{status}");
     }
     assert!(shown(&["config", "show"]).contains("commands.deadline_ms"));
@@ -71,7 +71,7 @@ fn every_word_prints_for_people() {
 fn every_word_prints_json_and_lines() {
     let folder = with_store();
     let run = |words: &[&str]| expect(0, folder.path(), &[&["--format", "json"], words].concat()).json();
-    assert_eq!(run(&["migrate"])["schema"], 5);
+    assert_eq!(run(&["migrate"])["schema"], 6);
     let list = run(&["events", "list", "--event-type", "MoneyDeposited"]);
     assert_eq!((&list["events"][0]["sequence"], &list["next_cursor"]), (&json!(2), &json!(3)));
     assert_eq!(run(&["events", "list", "--aggregate-type", "note"])["events"].as_array().unwrap().len(), 1);
@@ -234,7 +234,7 @@ fn older_schema_is_left_alone_until_migrate() {
     let ended = expect(2, folder.path(), &["events", "list"]);
     assert!(ended.stderr.contains("event-sourcing-cqrs migrate"), "{ended:?}");
     let migrated = expect(0, folder.path(), &["migrate", "--format", "json"]).json();
-    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(5)));
+    assert_eq!((&migrated["schema_before"], &migrated["schema"]), (&json!(0), &json!(6)));
     expect(0, folder.path(), &["events", "list"]);
 }
 

@@ -58,7 +58,7 @@ async fn three_replicas_migrate_an_empty_database_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 6);
     }
 }
 
