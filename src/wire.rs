@@ -20,8 +20,8 @@ use event_sourcing_actors::{
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use crate::integrity::{FirstBad, Report, StreamReport};
 pub use crate::auth::port::AuditRecord;
+pub use crate::integrity::{FirstBad, Report, StreamReport};
 pub use access::{CreatedToken, Token};
 pub use history::{Changes, State, Timespan};
 pub use integrity::{ConsistencyProof, InclusionProof};

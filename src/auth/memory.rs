@@ -48,15 +48,21 @@ impl MemoryAccess {
         Ok(true)
     }
 
-    fn append(&self, lines: Vec<AuditRecord>) {
+    fn append(&self, lines: Vec<AuditRecord>) -> Result<(), StoreError> {
         let mut kept = self.lock();
-        for line in lines {
+        let is_known = |line: &AuditRecord| kept.lines.binary_search_by_key(&line.id, |known| known.id).is_ok();
+        if lines.iter().any(is_known) {
+            return Err(StoreError::Refused { reason: "there is such a line already".to_owned() });
+        }
+        for mut line in lines {
+            line.target = line.target.replace('\0', "\u{fffd}");
             let place = kept.lines.partition_point(|known| known.id < line.id);
             kept.lines.insert(place, line);
         }
         while kept.lines.len() > LINES_MAX {
             kept.lines.pop_front();
         }
+        Ok(())
     }
 }
 
@@ -90,11 +96,7 @@ impl AccessStore for MemoryAccess {
     }
 
     fn record(&self, lines: Vec<AuditRecord>) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            self.append(lines);
-            Ok(())
-        }
-        .boxed()
+        async move { self.append(lines) }.boxed()
     }
 
     fn audit(&self, before: Option<Uuid>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<AuditRecord>, StoreError>> {

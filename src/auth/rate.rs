@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,7 @@ use dashmap::DashMap;
 /// Callers remembered at most. Beyond, those that have their whole quota again are forgotten; if there are none, new
 /// callers share one.
 const CALLERS_MAX: usize = 10_000;
+const SWEEP_NANOS: u64 = 1_000_000_000;
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,13 +70,15 @@ pub struct Limiter {
     began: Instant,
     /// Nanoseconds since the beginning at which a caller's debt is paid.
     debts: DashMap<Caller, u64>,
+    /// When those who owe nothing were forgotten last.
+    swept: AtomicU64,
 }
 
 impl Limiter {
     /// With this quota for each caller.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
-        Self { quota, began: Instant::now(), debts: DashMap::new() }
+        Self { quota, began: Instant::now(), debts: DashMap::new(), swept: AtomicU64::new(0) }
     }
 
     /// Counts a request of a caller's.
@@ -101,7 +107,12 @@ impl Limiter {
         if self.debts.len() < CALLERS_MAX || self.debts.contains_key(&caller) {
             return caller;
         }
-        self.debts.retain(|_, debt| *debt > now);
+        // At most once a second: it looks at all of them.
+        let swept = self.swept.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(swept) >= SWEEP_NANOS;
+        if is_due && self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.debts.retain(|_, debt| *debt > now);
+        }
         if self.debts.len() < CALLERS_MAX { caller } else { Caller::Others }
     }
 }

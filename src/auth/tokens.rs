@@ -77,7 +77,8 @@ impl Auth {
             Err(TokenError::Invalid { error: FieldError { pointer, detail } })
         };
         if new.name.as_deref().is_some_and(|name| !is_name(name)) {
-            let detail = "must be 1 to 100 letters, digits, dots, dashes, underscores or @, and not anonymous, system or local";
+            let detail =
+                "must be 1 to 100 letters, digits, dots, dashes, underscores or @, and not anonymous, system or local";
             return invalid("/name", detail);
         }
         if new.roles.is_empty() {

@@ -3,7 +3,9 @@
 use std::{fmt, io, process::ExitCode};
 
 use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
-use event_sourcing_cqrs::{app::AppError, auth::AuthError, settings::SettingsError, store::OpenError, telemetry::TelemetryError};
+use event_sourcing_cqrs::{
+    app::AppError, auth::AuthError, settings::SettingsError, store::OpenError, telemetry::TelemetryError,
+};
 
 #[cfg(any(feature = "http", test))]
 use event_sourcing_cqrs::wire::{Problem, ProblemMember};

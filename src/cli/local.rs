@@ -51,8 +51,14 @@ impl Local {
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
         let (follows, works) = (part != Part::Looks, part == Part::Works);
-        let builder =
-            builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false).seal(false).guard(false);
+        let builder = builder
+            .create(false)
+            .migrate(false)
+            .follow(follows)
+            .work_on_sagas(works)
+            .upgrade(false)
+            .seal(false)
+            .guard(false);
         let local = Self { app: builder.start().await?, timeout: context.timeout };
         if follows {
             local.await_owners().await;

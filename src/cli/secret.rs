@@ -31,6 +31,10 @@ impl FromStr for Secret {
         };
         let text = text.trim();
         let is_sendable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_sendable { Ok(Self(text.to_owned())) } else { Err("a key or token is visible ASCII without blanks".to_owned()) }
+        if is_sendable {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a key or token is visible ASCII without blanks".to_owned())
+        }
     }
 }

@@ -81,7 +81,8 @@ fn id(text: &str) -> Result<Uuid, String> {
 }
 
 fn end(text: &str) -> Result<End, String> {
-    let problem = || format!("must be a time such as 90d, 12h or 30m, or an instant such as 2030-01-01T00:00:00Z, not {text:?}");
+    let problem =
+        || format!("must be a time such as 90d, 12h or 30m, or an instant such as 2030-01-01T00:00:00Z, not {text:?}");
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(End::At(at.to_utc()));
     }

@@ -110,14 +110,14 @@ fn allowed(access: Access, demand: Demand) -> Result<Access, Box<Problem>> {
 fn unauthenticated(denied: &Denied) -> Box<Problem> {
     let (detail, challenge) = match denied {
         Denied::Unavailable => {
-            let detail = "who you are cannot be told at the moment: what keys and tokens are checked by does not answer";
+            let detail =
+                "who you are cannot be told at the moment: what keys and tokens are checked by does not answer";
             return Problem::new(error::AUTHENTICATION_UNAVAILABLE, detail);
         }
         Denied::Missing => ("send Authorization: Bearer with an API key or a token", "Bearer"),
         Denied::Invalid(reason) => (*reason, "Bearer error=\"invalid_token\""),
     };
-    Problem::new(error::UNAUTHENTICATED, detail)
-        .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    Problem::new(error::UNAUTHENTICATED, detail).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
 fn counted(server: &Server, entry: &Entry, caller: impl FnOnce() -> Caller) -> Option<Standing> {

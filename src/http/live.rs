@@ -50,7 +50,9 @@ pub(super) fn reply(call: &Call, media: Media, source: Source, after: Position, 
     let lines = written(events, media, call.server.options.stream_comment);
     let (shutdown, access) = (call.server.shutdown.clone(), call.access.clone());
     // Whoever could no longer begin to read this does not read on either.
-    let over = async move { tokio::select! { () = shutdown.cancelled_owned() => {} () = access.ended() => {} } };
+    let over = async move {
+        tokio::select! { () = shutdown.cancelled_owned() => {} () = access.ended() => {} }
+    };
     let ended = lines.take_until(Box::pin(over));
     let mut response = warp::reply::stream(Shared::new(ended.boxed())).into_response();
     let headers = response.headers_mut();

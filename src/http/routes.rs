@@ -287,8 +287,15 @@ async fn serve(
 }
 
 /// What the handler answers; of an administrative act, not before it is recorded.
-async fn handled<'a>(entry: &Entry, label: &str, call: Call, asking: impl Fn() -> Asking<'a>) -> Answer {
-    let act = if entry.is_audited { asking().begin(&call.access.principal).await? } else { None };
+async fn handled<'a>(entry: &Entry, label: &str, mut call: Call, asking: impl Fn() -> Asking<'a>) -> Answer {
+    let begun = if entry.is_audited { asking().begin(call.principal()).await } else { Ok(None) };
+    let act = match begun {
+        Ok(act) => act,
+        Err(problem) => {
+            body::discard(&mut call.body, &call.headers, &call.server.options).await;
+            return Err(problem);
+        }
+    };
     let caught = AssertUnwindSafe(async move { (entry.handler)(call).await }).catch_unwind().await;
     let answer = caught.unwrap_or_else(|_| Err(panicked(label)));
     if let Some(act) = act {

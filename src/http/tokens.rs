@@ -52,7 +52,8 @@ pub(super) async fn create(mut call: Call) -> Answer {
 pub(super) async fn revoke(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let text = call.decoded(0)?;
-    let id = text.parse().map_err(|_| Problem::new(error::INVALID_ID, format!("a token id is a UUID, not {text:?}")))?;
+    let id =
+        text.parse().map_err(|_| Problem::new(error::INVALID_ID, format!("a token id is a UUID, not {text:?}")))?;
     call.query().finish()?;
     Ok(reply::json(&Token::from(auth(&call)?.revoke_token(id).await?)))
 }

@@ -52,7 +52,8 @@ impl KeyLine {
     /// # Errors
     /// A sentence about what is wrong, without what may be a secret.
     pub fn parsed(&self) -> Result<ConfiguredKey, String> {
-        let form = "a key is written name:role:digest, or name:role+role:digest; `token create --for-settings` prints one";
+        let form =
+            "a key is written name:role:digest, or name:role+role:digest; `token create --for-settings` prints one";
         let mut parts = self.0.trim().splitn(3, ':');
         let (Some(name), Some(roles), Some(digest)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(form.to_owned());
@@ -63,7 +64,8 @@ impl KeyLine {
         let roles = roles.split('+').map(str::parse).collect::<Result<Vec<_>, _>>();
         let roles = roles.map_err(|error| format!("the key of {name}: {error}"))?;
         let digest = KeyDigest::from_hex(digest);
-        let digest = digest.ok_or_else(|| format!("the digest of {name}'s key must be 64 hexadecimal digits: {form}"))?;
+        let digest =
+            digest.ok_or_else(|| format!("the digest of {name}'s key must be 64 hexadecimal digits: {form}"))?;
         Ok(ConfiguredKey { name: name.to_owned(), roles, digest })
     }
 

@@ -237,7 +237,9 @@ impl Http {
     pub(super) fn problem(&self) -> Option<(String, String)> {
         let is_origin = |origin: &str| {
             let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            rest.is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*'))
+            rest.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+            })
         };
         let wrong = self.cors.allowed_origins.iter().find(|origin| *origin != "*" && !is_origin(origin))?;
         let problem = format!("an origin is written https://host or https://host:port, without a path, not {wrong:?}");

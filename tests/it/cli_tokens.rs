@@ -144,11 +144,15 @@ fn no_key_is_anywhere_but_where_it_was_shown() {
     let (admin, _) = key(path, "admin", "root");
     let offline = ["token", "create", "--role", "writer", "--name", "ci", "--for-settings", "--format", "json"];
     let offline = expect(0, path, &[], &offline).json();
-    let (configured, line) = (offline["key"].as_str().unwrap().to_owned(), offline["line"].as_str().unwrap().to_owned());
+    let (configured, line) =
+        (offline["key"].as_str().unwrap().to_owned(), offline["line"].as_str().unwrap().to_owned());
     let environment: Vec<_> = GUARDED.iter().copied().chain([("ES__AUTH__KEYS", line.as_str())]).collect();
     let mut server = Server::start(path, &environment);
     let guess = "escqrs_CanaryCanaryCanaryCanaryCanaryCanaryCanary";
-    assert_eq!((ask(server.port, "/api/v1/events", &admin), ask(server.port, "/api/v1/events", &configured)), (200, 200));
+    assert_eq!(
+        (ask(server.port, "/api/v1/events", &admin), ask(server.port, "/api/v1/events", &configured)),
+        (200, 200)
+    );
     assert_eq!(ask(server.port, "/api/v1/events", guess), 401);
     assert_eq!(ask(server.port, "/api/v1/audit", &admin), 200);
     let url = server.url();
@@ -164,7 +168,8 @@ fn no_key_is_anywhere_but_where_it_was_shown() {
     let _ = follower.wait();
     server.process().signal("TERM");
     assert!(server.process().wait().success());
-    let mut heaps: Vec<(String, Vec<u8>)> = vec![("the log".to_owned(), server.process().said().join("\n").into_bytes())];
+    let mut heaps: Vec<(String, Vec<u8>)> =
+        vec![("the log".to_owned(), server.process().said().join("\n").into_bytes())];
     heaps.push(("command lines".to_owned(), command_lines));
     for words in [&["config", "show"][..], &["config", "show", "--format", "json"], &["token", "list"], &["audit"]] {
         let ended = expect(0, path, &environment, words);

@@ -67,8 +67,8 @@ async fn keeps_audit(store: &dyn AccessStore) {
         request_id: principal.map(|_| "r".to_owned()),
         count: 7,
     };
-    let lines: Vec<_> =
-        Outcome::ALL.iter().map(|outcome| line(*outcome, Some(599), Some("p"))).chain([line(Outcome::Begun, None, None)]).collect();
+    let mut lines: Vec<_> = Outcome::ALL.iter().map(|outcome| line(*outcome, Some(599), Some("p"))).collect();
+    lines.push(line(Outcome::Begun, None, None));
     store.record(lines.clone()).await.unwrap();
     store.record(Vec::new()).await.unwrap();
     let newest: Vec<_> = lines.iter().rev().cloned().collect();
@@ -99,9 +99,7 @@ const FORBIDDEN: [&str; 8] = [
 #[tokio::test]
 async fn memory_keeps_keys_and_audit() {
     keeps_keys(&MemoryAccess::default()).await;
-    // Memory knows no constraints, so a line that is there already is only another line.
-    let store = MemoryAccess::default();
-    assert_eq!(store.audit(None, MANY).await.unwrap(), []);
+    keeps_audit(&MemoryAccess::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

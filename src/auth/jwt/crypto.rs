@@ -8,14 +8,8 @@ use jsonwebtoken::{
 use ring::signature as by;
 
 /// What RSA keys check.
-pub(super) const RSA: &[Algorithm] = &[
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-];
+pub(super) const RSA: &[Algorithm] =
+    &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// Whether signatures of this algorithm can be checked: never one by a shared secret.
 pub(super) fn is_supported(algorithm: Algorithm) -> bool {
@@ -88,9 +82,7 @@ fn trimmed(number: &[u8]) -> Vec<u8> {
 impl signature::Verifier<Vec<u8>> for Check {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         match &self.key {
-            Key::Rsa { n, e, parameters } => {
-                by::RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
-            }
+            Key::Rsa { n, e, parameters } => by::RsaPublicKeyComponents { n, e }.verify(parameters, message, signature),
             Key::Plain(key) => key.verify(message, signature),
         }
         .map_err(|_| signature::Error::new())
@@ -128,7 +120,8 @@ mod tests {
     fn signatures_by_rsa_are_checked() {
         install();
         let key = DecodingKey::from_rsa_components(MODULUS, "AQAB").unwrap();
-        let is_right = |signature: &str, message: &[u8], algorithm| verify(signature, message, &key, algorithm).unwrap();
+        let is_right =
+            |signature: &str, message: &[u8], algorithm| verify(signature, message, &key, algorithm).unwrap();
         assert!(is_right(BY_PKCS1, MESSAGE, Algorithm::RS256));
         assert!(is_right(BY_PSS, MESSAGE, Algorithm::PS256));
         assert!(!is_right(BY_PKCS1, b"header.payloae", Algorithm::RS256));

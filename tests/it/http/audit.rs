@@ -33,7 +33,8 @@ async fn administrative_acts_are_recorded_with_who_what_and_how_it_ended() {
     // The outcome is written behind the answer.
     eventually("four lines", || async { lines(&guarded, auditor).await.len() == 4 }).await;
     let all = lines(&guarded, auditor).await;
-    let told: Vec<_> = all.iter().rev().map(|line| (line["outcome"].as_str().unwrap(), line["status"].as_u64())).collect();
+    let told: Vec<_> =
+        all.iter().rev().map(|line| (line["outcome"].as_str().unwrap(), line["status"].as_u64())).collect();
     assert_eq!(told, [("begun", None), ("succeeded", Some(200)), ("begun", None), ("refused", Some(404))]);
     let done = &all[2];
     assert_eq!(done["principal"], "operator");

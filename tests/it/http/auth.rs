@@ -137,7 +137,10 @@ async fn admins_make_list_and_revoke_keys_over_http() {
     let made = guarded.ask("POST", "/api/v1/tokens", Some(&admin), &body).await;
     assert_eq!((made.status, made.header("cache-control")), (201, Some("no-store")), "{}", made.text());
     let made = made.json();
-    assert_eq!((&made["name"], &made["roles"], &made["created_by"]), (&json!("ci"), &json!(["writer"]), &json!("root")));
+    assert_eq!(
+        (&made["name"], &made["roles"], &made["created_by"]),
+        (&json!("ci"), &json!(["writer"]), &json!("root"))
+    );
     let key = made["key"].as_str().unwrap();
     assert_eq!(guarded.ask("POST", "/api/v1/commands", Some(key), CREATE).await.status, 200);
     let list = guarded.ask("GET", "/api/v1/tokens?limit=1", Some(&admin), "").await;
@@ -243,7 +246,8 @@ async fn whoever_embeds_the_app_is_held_to_roles_too() {
     let app = app().await;
     let principal = |role: &str| Principal { name: Arc::from("p"), roles: Arc::from([Arc::from(role)]) };
     let send = |principal: Principal| {
-        let data: Arc<_> = serde_json::value::to_raw_value(&json!({ "owner": "o", "initial_balance": 1 })).unwrap().into();
+        let data: Arc<_> =
+            serde_json::value::to_raw_value(&json!({ "owner": "o", "initial_balance": 1 })).unwrap().into();
         let action = Action::Named { command_type: "CreateAccount".to_owned(), data };
         let mut request = CommandRequest::new("a".parse().unwrap(), action, Duration::from_secs(30));
         request.principal = principal;

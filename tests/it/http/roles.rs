@@ -72,7 +72,11 @@ async fn callers(guarded: &Guarded) -> Vec<Caller> {
         nobody("a revoked key", Some(revoked)),
     ];
     let keys: BTreeMap<Role, String> = guarded.keys().await;
-    callers.extend(keys.into_iter().map(|(role, key)| Caller { what: role.as_str(), key: Some(key), role: Some(role) }));
+    callers.extend(keys.into_iter().map(|(role, key)| Caller {
+        what: role.as_str(),
+        key: Some(key),
+        role: Some(role),
+    }));
     callers
 }
 
@@ -108,7 +112,8 @@ async fn methods_and_paths_that_are_not_there_are_told_to_everybody() {
 #[test]
 fn what_changes_or_ends_others_work_is_audited_and_no_reader_may() {
     for route in access_table() {
-        let is_reading = route.method == "GET" || matches!(route.path, "/api/v1/queries" | "/api/v1/replay")
+        let is_reading = route.method == "GET"
+            || matches!(route.path, "/api/v1/queries" | "/api/v1/replay")
             || matches!(route.path, "/api/v1/temporal-query");
         if !is_reading {
             assert!(route.role.is_some_and(|role| role != Role::Reader), "{} {}", route.method, route.path);

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
-    RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock, query::QueryCatalog, testing::clock::ManualClock,
+    RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock, query::QueryCatalog,
+    testing::clock::ManualClock,
 };
 use event_sourcing_cqrs::{
     auth::{Auth, Method, NewToken, Parts, Role, authorizer::RoleAuthorizer, memory::MemoryAccess, port::AccessStore},
