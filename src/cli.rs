@@ -32,7 +32,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
-    telemetry,
+    telemetry::{self, Tracing},
 };
 
 use self::{
@@ -142,6 +142,8 @@ pub(crate) struct Context {
     pub(crate) timeout: Duration,
     /// Where data goes.
     pub(crate) output: Output,
+    /// Where spans go; only the server has any.
+    pub(crate) tracing: Tracing,
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -164,9 +166,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
     let settings = load(&globals)?;
-    start_log(&settings, matches!(word, Word::Serve))?;
+    let is_server = matches!(word, Word::Serve);
+    // A word is over before anybody would look at its spans.
+    let tracing = if is_server { Tracing::from_environment() } else { Tracing::default() };
+    start_log(&settings, is_server, &tracing)?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
+    let context = Context { settings, url: globals.url, timeout: globals.timeout, output, tracing };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -208,7 +213,7 @@ fn load(globals: &Globals) -> Result<Settings, Failure> {
 
 /// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
 /// it is asked for.
-fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
+fn start_log(settings: &Settings, is_server: bool, tracing: &Tracing) -> Result<(), Failure> {
     let mut log = settings.log.clone();
     if !is_server {
         let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
@@ -219,7 +224,10 @@ fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
             log.format = LogFormat::Text;
         }
     }
-    telemetry::init(&log)?;
+    telemetry::init(&log, tracing)?;
+    if let Some(warning) = tracing.warning() {
+        tracing::warn!("{warning}");
+    }
     Ok(())
 }
 

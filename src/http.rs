@@ -33,7 +33,9 @@ mod reply;
 mod request;
 mod routes;
 mod sagas;
+mod starting;
 mod temporal;
+mod trace;
 mod version;
 
 use std::time::Duration;
@@ -42,6 +44,7 @@ pub use accept::{Drained, serve};
 pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
 pub use routes::route_table;
+pub use starting::answer_while_starting;
 
 /// Bounds of the HTTP door, units in the names.
 #[derive(Debug, Clone, PartialEq, Eq)]

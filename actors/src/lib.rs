@@ -44,6 +44,7 @@ mod journal;
 mod progress;
 mod recovery;
 mod registry;
+mod slow;
 mod speculative;
 mod work;
 

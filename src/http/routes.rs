@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use event_sourcing_actors::command_bus::Principal;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use hyper::body::Body;
+use tracing::Instrument;
 use warp::{
     Filter,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -22,7 +23,7 @@ use super::{
     error::{self, Answer, Problem},
     events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, temporal, version,
+    sagas, temporal, trace, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -141,7 +142,7 @@ pub(super) fn filter(
         .unify()
 }
 
-fn incoming<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static) -> Incoming {
+pub(super) fn incoming<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static) -> Incoming {
     Box::pin(body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining()))))
 }
 
@@ -155,13 +156,13 @@ async fn serve(
     mut body: Incoming,
 ) -> Response {
     let started = Instant::now();
-    let ids = Ids::of(&headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
     let handler = found.as_ref().and_then(|(route, _)| route.handler(&method));
+    let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
+    let (ids, span) = trace::begin(&server, &method, label, &headers);
     if handler.is_none() || is_without_body(&method) {
         body::discard(&mut body, &headers, &server.options).await;
     }
-    let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
     let answer = match (found, handler) {
         (None, _) => Err(Problem::new(error::NOT_FOUND, "there is no such path; GET / lists all paths")),
         (Some((route, _)), None) => without_handler(route, &method),
@@ -169,12 +170,13 @@ async fn serve(
             let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
             let (principal, method) = (Principal::anonymous(), method.clone());
             let call = Call { server, ids, principal, method, path, query, headers, parameters, body };
-            let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
-            caught.unwrap_or_else(|_| Err(panicked(label)))
+            let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().instrument(span.clone());
+            caught.await.unwrap_or_else(|_| Err(span.in_scope(|| panicked(label))))
         }
     };
     let mut response = answer.unwrap_or_else(|problem| problem.into_response(&path, &ids));
     finish(&server, &ids, &mut response);
+    trace::end(&server, &span, response.status());
     server.metrics.observe(method.as_str(), label, response.status(), started.elapsed().as_secs_f64());
     if method == Method::HEAD && response.body().size_hint().exact().is_none() {
         // hyper leaves out a body whose length it can tell; one without an end must not be started.

@@ -16,6 +16,10 @@ mod faults;
 mod http;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod integrity;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod observe;
+#[cfg(all(feature = "http", feature = "postgres", feature = "redis"))]
+mod packaging;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

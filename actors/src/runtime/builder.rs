@@ -33,7 +33,7 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    ports::{Clock, EventStore, NoTraces, SnapshotStore, SystemClock, Traces, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{Past, QueryParts, Sources},
@@ -51,6 +51,7 @@ pub struct RuntimeBuilder {
     limits: Limits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    traces: Arc<dyn Traces>,
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
@@ -77,6 +78,7 @@ impl RuntimeBuilder {
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             metrics: Metrics::default(),
+            traces: Arc::new(NoTraces),
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
@@ -144,6 +146,12 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Sets who ties spans to traces of other processes; nobody unless set.
+    #[must_use]
+    pub fn traces(self, traces: Arc<dyn Traces>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Sets who may do what.
@@ -216,6 +224,7 @@ impl RuntimeBuilder {
             clock: self.clock,
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces,
             pulse,
             snapshot_frequency: self.snapshot_frequency,
             supervisor: OnceLock::new(),

@@ -273,6 +273,7 @@ impl SagaInstance {
             timeout_at: timeout.map(|timeout| context.now + super::draft::span(timeout)),
             initiator: start.initiator.clone(),
             correlation_id: context.metadata.correlation_id.clone(),
+            traceparent: context.metadata.traceparent.clone(),
             trigger: start.trigger.clone(),
             key: start.key.clone(),
         };
