@@ -178,9 +178,10 @@ impl AggregateState {
         known: Vec<Arc<Work>>,
     ) {
         let (write_side, id, myself) = (self.write_side.clone(), self.state.aggregate_id.clone(), myself.clone());
-        let span = self.held.front().map_or_else(Span::none, |work| {
-            tracing::debug_span!(parent: &work.span, "load", aggregate.id = %id)
-        });
+        let span = self
+            .held
+            .front()
+            .map_or_else(Span::none, |work| tracing::debug_span!(parent: &work.span, "load", aggregate.id = %id));
         let pause = backoff(self.held.iter().map(|work| work.attempts()).max().unwrap_or(0));
         let task = self.write_side.tasks.spawn(async move {
             if let Some(previous) = previous {

@@ -38,17 +38,8 @@ const SECONDS: [f64; 14] =
 const COMMAND_OUTCOMES: [&str; 6] = ["accepted", "rejected", "internal", "overloaded", "store_unavailable", "timeout"];
 
 /// Every call of [`ObservedStore`].
-const STORE_OPERATIONS: [&str; 9] = [
-    "append",
-    "read_stream",
-    "read_all",
-    "head",
-    "stream",
-    "list_streams",
-    "find_events",
-    "find_key",
-    "sweep_keys",
-];
+const STORE_OPERATIONS: [&str; 9] =
+    ["append", "read_stream", "read_all", "head", "stream", "list_streams", "find_events", "find_key", "sweep_keys"];
 
 /// The runtime's metrics. Cloning shares them.
 #[derive(Debug, Clone)]

@@ -34,10 +34,7 @@ impl SlowLog {
         let next = now.saturating_add(u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX));
         // Of several at once one tells.
         let is_told = now >= quiet_until
-            && self
-                .quiet_until_ms
-                .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
+            && self.quiet_until_ms.compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_told {
             return Some(self.untold.swap(0, Ordering::Relaxed));
         }

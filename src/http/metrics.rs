@@ -65,7 +65,9 @@ fn usual(route: &str, method: &Method) -> &'static str {
     match (method, route) {
         (&Method::POST, "/api/v1/events") => "201",
         (&Method::POST, "/api/v1/sagas" | "/api/v1/integrity/verify") => "202",
-        (&Method::POST, route) if ["/rebuild", "/retry", "/skip", "/cancel"].iter().any(|end| route.ends_with(end)) => "202",
+        (&Method::POST, route) if ["/rebuild", "/retry", "/skip", "/cancel"].iter().any(|end| route.ends_with(end)) => {
+            "202"
+        }
         _ => "200",
     }
 }

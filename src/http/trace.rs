@@ -25,7 +25,7 @@ pub(super) fn begin(server: &Server, method: &Method, route: &'static str, heade
         http.route = route,
         http.response.status_code = Empty,
         otel.name = Empty,
-        otel.kind = "server",
+        otel.kind = traces.is_on().then_some("server"),
         otel.status_code = Empty,
     );
     if traces.is_on() && !span.is_disabled() {

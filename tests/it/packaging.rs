@@ -117,7 +117,7 @@ fn every_variable_of_image_compose_file_and_manifest_is_a_known_setting() {
 }
 
 #[test]
-#[should_panic(expected = "unknown setting")]
+#[should_panic(expected = "did you mean ES__HTTP__SHUTDOWN_GRACE_MS?")]
 fn a_variable_that_is_no_setting_would_be_found() {
     settings(&BTreeMap::from([("ES__HTTP__SHUTDOWN_GRACE".to_owned(), "5000".to_owned())]));
 }
@@ -134,7 +134,10 @@ fn ports_agree() {
     assert_eq!(container["ports"][0]["containerPort"].as_i64(), Some(port));
     let name = container["ports"][0]["name"].as_str();
     for service in yaml(SERVICE) {
-        assert_eq!((service["spec"]["ports"][0]["port"].as_i64(), service["spec"]["ports"][0]["targetPort"].as_str()), (Some(port), name));
+        assert_eq!(
+            (service["spec"]["ports"][0]["port"].as_i64(), service["spec"]["ports"][0]["targetPort"].as_str()),
+            (Some(port), name)
+        );
     }
     let scrape = &yaml(PROMETHEUS)[0]["scrape_configs"][0]["dns_sd_configs"][0];
     assert_eq!((scrape["port"].as_i64(), scrape["names"][0].as_str()), (Some(port), Some("app")));

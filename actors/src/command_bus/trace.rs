@@ -31,7 +31,7 @@ impl Middleware for Trace {
             let elapsed = started.elapsed();
             self.metrics.command_duration.with_label_values(&[name, outcome]).observe(elapsed.as_secs_f64());
             if let Some(untold) = self.slow.note(elapsed) {
-                let duration_ms = elapsed.as_millis();
+                let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(command.name = name, outcome, duration_ms, untold, "a command took long");
             }
             match &result {

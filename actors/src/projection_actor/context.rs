@@ -21,7 +21,9 @@ use crate::{
     freshness::Freshness,
     limits::ProjectionLimits,
     observe::ProjectionMetrics,
-    ports::{Checkpoint, Clock, Control, Controlled, EventStore, Fault, ProjectionState, StoreError, Traces, ViewStore},
+    ports::{
+        Checkpoint, Clock, Control, Controlled, EventStore, Fault, ProjectionState, StoreError, Traces, ViewStore,
+    },
     projection::Projection,
     projections::ProjectionFailure,
     pubsub::Publisher,

@@ -16,8 +16,8 @@ use crate::{
     envelope::RecordedEvent,
     parked::{Settling, commit_error},
     ports::{
-        Checkpoint, LeaseClaim, LogPage, Move, OperationUpdate, ProjectionState, Revision, StoreError, Tally, Transition,
-        ViewCommit, ViewOutcome,
+        Checkpoint, LeaseClaim, LogPage, Move, OperationUpdate, ProjectionState, Revision, StoreError, Tally,
+        Transition, ViewCommit, ViewOutcome,
     },
     version::Position,
     view::Touched,
@@ -464,7 +464,8 @@ fn span(context: &ProjectionContext, events: &[RecordedEvent], to: Position) -> 
     if events.is_empty() {
         return Span::none();
     }
-    let span = tracing::debug_span!("projection", projection = context.name, event.position = %to, events = events.len());
+    let span =
+        tracing::debug_span!("projection", projection = context.name, event.position = %to, events = events.len());
     if context.traces.is_on() && !span.is_disabled() {
         let traces = events.iter().take(LINKS_MAX).filter_map(|event| event.parsed_metadata()?.traceparent);
         let traces: BTreeSet<_> = traces.collect();

@@ -36,7 +36,7 @@ impl QueryMiddleware for Trace {
             let elapsed = started.elapsed();
             metrics.queries.duration.with_label_values(&[projection, outcome]).observe(elapsed.as_secs_f64());
             if let Some(untold) = self.slow.note(elapsed) {
-                let duration_ms = elapsed.as_millis();
+                let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(query.name = name, outcome, duration_ms, untold, "a query took long");
             }
             match &result {

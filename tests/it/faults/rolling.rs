@@ -32,7 +32,8 @@ const REPLICAS: usize = 3;
 const ACCOUNTS: usize = 60;
 /// Requests a second, from all callers together.
 const RATE: u64 = 200;
-const CALLERS: u64 = 20;
+/// So many that the rate holds while each answer takes up to half a second.
+const CALLERS: u64 = 100;
 const READERS: usize = 3;
 /// How often the balancer asks; the grace of the replicas is longer.
 const PROBE: Duration = Duration::from_millis(100);
@@ -60,7 +61,8 @@ struct Balancer {
     is_over: AtomicBool,
     /// What went wrong, in words.
     failures: Mutex<Vec<String>>,
-    requests: AtomicU64,
+    /// How long each took.
+    took: Mutex<Vec<Duration>>,
 }
 
 impl Balancer {
@@ -71,7 +73,7 @@ impl Balancer {
             turn: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             failures: Mutex::default(),
-            requests: AtomicU64::new(0),
+            took: Mutex::default(),
         })
     }
 
@@ -113,7 +115,7 @@ impl Balancer {
                 continue;
             };
             count += 1;
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            let began = Instant::now();
             let client = clients.entry(backend.port).or_insert_with(|| Client::new(backend.port));
             let account = format!("acc-{}", (caller + count * CALLERS) as usize % ACCOUNTS);
             let is_query = count.is_multiple_of(4);
@@ -124,6 +126,7 @@ impl Balancer {
             } else {
                 client.command(None, "DepositMoney", &account, json!({ "amount": 1 })).await
             };
+            self.took.lock().unwrap().push(began.elapsed());
             match sent {
                 Ok(answer) if answer.status == 200 && is_query => {}
                 Ok(answer) if answer.status == 200 => answers.push(answer.body),
@@ -219,7 +222,12 @@ fn start(folder: &std::path::Path, url: &str, port: u16) -> Server {
 }
 
 /// Restarts every replica once, one after the other; the longest end.
-async fn roll(balancer: &Balancer, replicas: &mut [Option<Server>], folders: &[tempfile::TempDir], url: &str) -> Duration {
+async fn roll(
+    balancer: &Balancer,
+    replicas: &mut [Option<Server>],
+    folders: &[tempfile::TempDir],
+    url: &str,
+) -> Duration {
     let mut longest = Duration::ZERO;
     for (index, backend) in balancer.backends.iter().enumerate() {
         let told = Instant::now();
@@ -250,7 +258,8 @@ async fn a_rolling_restart_under_load_fails_no_request_and_loses_no_event() {
         let answer = client.command(None, "CreateAccount", &format!("acc-{account}"), data).await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    let head = Arc::new(AtomicU64::new(0));
+    // Unknown until the last event is there.
+    let head = Arc::new(AtomicU64::new(u64::MAX));
     let (mut probes, mut callers, mut readers) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for index in 0..REPLICAS {
         probes.spawn(balancer.clone().probe(index));
@@ -281,12 +290,17 @@ async fn a_rolling_restart_under_load_fails_no_request_and_loses_no_event() {
         let is_whole = positions.iter().zip(1..).all(|(position, expected)| *position == expected);
         assert!(is_whole && positions.len() == log.len(), "a reader saw {} of {} events", positions.len(), log.len());
     }
-    let requests = balancer.requests.load(Ordering::Relaxed);
-    let rate = requests as f64 / elapsed.as_secs_f64();
+    let mut took = std::mem::take(&mut *balancer.took.lock().unwrap());
+    took.sort_unstable();
+    let (requests, slow) = (took.len(), |share: usize| took[(took.len() - 1) * share / 100]);
     println!(
-        "{} restarts, {requests} requests at {rate:.0}/s, none failed; {} events seen by {READERS} readers; longest end \
-         {longest:?}",
+        "{} restarts, {requests} requests at {:.0}/s, none failed (p50 {:?}, p99 {:?}, longest {:?}); {} events seen by \
+         {READERS} readers; longest end {longest:?}",
         rounds() * REPLICAS,
+        requests as f64 / elapsed.as_secs_f64(),
+        slow(50),
+        slow(99),
+        slow(100),
         log.len()
     );
 }

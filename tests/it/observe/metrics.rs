@@ -68,7 +68,10 @@ fn the_first_scrape_has_every_metric_as_the_documentation_tells() {
         let labels: BTreeSet<String> = labels.iter().map(|&label| label.to_owned()).collect();
         assert_eq!(found.get(*name).map(|(_, labels)| labels), Some(&labels), "{name}");
     }
-    assert_eq!(value(&families, "es_command_duration_seconds_count{command_type=\"DepositMoney\",outcome=\"internal\"}"), Some(0.0));
+    assert_eq!(
+        value(&families, "es_command_duration_seconds_count{command_type=\"DepositMoney\",outcome=\"internal\"}"),
+        Some(0.0)
+    );
 }
 
 #[test]
@@ -82,7 +85,10 @@ fn names_say_unit_and_kind_and_labels_hold_no_ids() {
         assert!(is_own || name.starts_with("process_"), "{name} has a prefix");
         assert!(family.help.ends_with('.') || !is_own, "{name} is described by a sentence: {}", family.help);
         assert_eq!(family.kind == "counter", name.ends_with("_total"), "{name} is a {}", family.kind);
-        assert!(!["_ms", "_millis", "_milliseconds", "_percent", "_kb"].iter().any(|unit| name.ends_with(unit)), "{name}");
+        assert!(
+            !["_ms", "_millis", "_milliseconds", "_percent", "_kb"].iter().any(|unit| name.ends_with(unit)),
+            "{name}"
+        );
         assert!(family.labels.iter().all(|label| !unusual.contains(&label.as_str())), "{name}: {:?}", family.labels);
         if family.kind == "histogram" && name.ends_with("_duration_seconds") && name != "es_saga_duration_seconds" {
             let is_fine = |(series, _): &(String, f64)| series.contains("le=\"0.0005\"");
@@ -114,7 +120,10 @@ fn work(server: &Server) {
     assert_eq!(server.request("POST", "/api/v1/queries", &query.to_string()).0, 200);
     assert_eq!(server.get("/api/v1/events/metrics-test-1").0, 200);
     assert_eq!(server.get("/nowhere/metrics-test-1").0, 404);
-    assert_eq!(server.request("POST", "/api/v1/commands", r#"{"command_type":"metrics-test-3","aggregate_id":"a"}"#).0, 422);
+    assert_eq!(
+        server.request("POST", "/api/v1/commands", r#"{"command_type":"metrics-test-3","aggregate_id":"a"}"#).0,
+        422
+    );
 }
 
 #[test]

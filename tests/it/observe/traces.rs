@@ -57,7 +57,10 @@ fn one_command_is_one_tree_from_the_caller_to_the_store_and_linked_to_the_projec
     assert_eq!((status, answered), (200, sent));
 
     let request = collector.find("the request", named("POST /api/v1/commands", TRACE));
-    assert_eq!((request.parent.as_str(), request.kind, request.service.as_str()), (CALLER, SERVER, "event-sourcing-cqrs"));
+    assert_eq!(
+        (request.parent.as_str(), request.kind, request.service.as_str()),
+        (CALLER, SERVER, "event-sourcing-cqrs")
+    );
     assert_eq!(request.attribute("http.route"), Some("/api/v1/commands"));
     assert_eq!(request.attribute("http.response.status_code"), Some("200"));
     let command = collector.find("the command", named("command", TRACE));
@@ -156,8 +159,7 @@ fn a_collector_that_is_dead_or_hangs_disturbs_nobody() {
 #[test]
 fn what_cannot_be_sent_is_said_at_the_start() {
     let folder = TempDir::new().unwrap();
-    let environment =
-        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
     let mut server = Server::start(folder.path(), &environment);
     let said = server.process().said().join("\n");
     assert!(said.contains("no traces are sent") && said.contains("http/protobuf"), "{said}");
