@@ -39,6 +39,7 @@ use crate::{
     query_bus::{Past, QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
+    saga::ORDERS,
     sagas::life::SagasSetup,
     supervisor::Supervisor,
 };
@@ -184,7 +185,7 @@ impl RuntimeBuilder {
         self.catalog.register_sagas(self.sagas.definitions.clone())?;
         self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
         self.catalog.check()?;
-        prepare_series(&self.metrics, &self.catalog);
+        prepare_series(&self.metrics, &self.catalog, !self.sagas.definitions.is_empty());
         Ok(())
     }
 
@@ -275,10 +276,12 @@ impl RuntimeBuilder {
 }
 
 /// Makes the series of known labels, so that they are there from the first look.
-fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+fn prepare_series(metrics: &Metrics, catalog: &Catalog, has_sagas: bool) {
     let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-    metrics
-        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
+    let commands = types.iter().flat_map(|(_, commands)| commands.iter().copied());
+    // What nobody sends by name: raw appends, and what the runtime tells sagas.
+    let own = std::iter::once("AppendEvents").chain(ORDERS.into_iter().filter(|_| has_sagas));
+    metrics.prepare(types.iter().map(|(kind, _)| *kind), commands.chain(own));
 }
 
 /// Why a runtime does not start.

@@ -29,7 +29,7 @@ use crate::support::{
 };
 
 const REPLICAS: usize = 3;
-const ACCOUNTS: usize = 60;
+const ACCOUNTS: u64 = 60;
 /// Requests a second, from all callers together.
 const RATE: u64 = 200;
 /// So many that the rate holds while each answer takes up to half a second.
@@ -117,7 +117,7 @@ impl Balancer {
             count += 1;
             let began = Instant::now();
             let client = clients.entry(backend.port).or_insert_with(|| Client::new(backend.port));
-            let account = format!("acc-{}", (caller + count * CALLERS) as usize % ACCOUNTS);
+            let account = format!("acc-{}", (caller + count * CALLERS) % ACCOUNTS);
             let is_query = count.is_multiple_of(4);
             let sent = if is_query {
                 let query = json!({ "query_type": "GetAccountBalance", "projection": "account_balance",

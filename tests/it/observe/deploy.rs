@@ -80,7 +80,7 @@ fn every_alert_has_a_runbook_and_a_test_in_which_it_fires() {
         assert!(RUNBOOKS.contains(&format!("[{alert}]({file})")), "the list of runbooks lacks {alert}");
         let tests: Vec<&str> = ALERTS_TEST.split(&format!("alertname: {alert}\n")).skip(1).collect();
         let fires = |test: &&str| test.lines().nth(2).is_some_and(|line| line.contains("exp_labels"));
-        assert!(tests.iter().any(|test| fires(test)), "no test in which {alert} fires");
+        assert!(tests.iter().any(fires), "no test in which {alert} fires");
         assert!(tests.iter().any(|test| !fires(test)), "no test in which {alert} is silent");
     }
 }

@@ -6,21 +6,13 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 use tempfile::TempDir;
 
+use super::until;
 use crate::support::{
     postgres, redis,
     server::{Process, Server, program},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for a condition of the outside.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let give_up = std::time::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(std::time::Instant::now() < give_up, "waited {PATIENCE:?} for this: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn health(server: &Server) -> (u16, Value) {
     let (status, body) = server.get("/health");

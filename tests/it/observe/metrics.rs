@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::exposition::{Family, scrape, value};
+use super::{
+    exposition::{Family, scrape, value},
+    until,
+};
 use crate::support::server::Server;
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
@@ -131,16 +134,9 @@ fn what_happens_is_counted() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(folder.path(), &[]);
     work(&server);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let ended = "es_sagas_finished_total{outcome=\"completed\",saga=\"TransferSaga\"}";
-    let families = loop {
-        let families = scrape(&server);
-        if value(&families, ended) == Some(1.0) {
-            break families;
-        }
-        assert!(std::time::Instant::now() < deadline, "the transfer ends");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    };
+    until("the transfer ends", || value(&scrape(&server), ended) == Some(1.0));
+    let families = scrape(&server);
     let at = |series: &str| value(&families, series).unwrap_or_else(|| panic!("{series} is there"));
     assert_eq!(at("es_command_duration_seconds_count{command_type=\"CreateAccount\",outcome=\"accepted\"}"), 2.0);
     assert_eq!(at("es_command_duration_seconds_count{command_type=\"unknown\",outcome=\"invalid\"}"), 1.0);

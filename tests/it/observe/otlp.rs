@@ -4,7 +4,6 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 
 use opentelemetry_proto::tonic::{
@@ -14,7 +13,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::until;
 
 /// What one span tells.
 #[derive(Debug, Clone)]
@@ -67,15 +66,9 @@ impl Collector {
 
     /// Waits for a span.
     pub fn find(&self, what: &str, passes: impl Fn(&Told) -> bool) -> Told {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            let spans = self.spans();
-            if let Some(found) = spans.iter().find(|span| passes(span)) {
-                return found.clone();
-            }
-            assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}; told: {spans:#?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let found = || self.spans().into_iter().find(|span| passes(span));
+        until(what, || found().is_some());
+        found().unwrap()
     }
 }
 
