@@ -2,7 +2,8 @@
 //! balancer: no request fails, no event is lost, and each ends within its deadline.
 //!
 //! The balancer here does what they all do: it asks each replica every 100 ms whether it is ready, keeps its connections
-//! alive, and repeats nothing. `ROLLING_ROUNDS` makes it longer.
+//! alive, and repeats nothing. `ROLLING_ROUNDS=20` makes it longer; the control is `ROLLING_GRACE_MS=0`, with which
+//! replicas close while they are still sent requests: then some fail.
 
 use std::{
     collections::BTreeMap,
@@ -32,15 +33,19 @@ const REPLICAS: usize = 3;
 const ACCOUNTS: u64 = 60;
 /// Requests a second, from all callers together.
 const RATE: u64 = 200;
-/// So many that the rate holds while each answer takes up to half a second.
-const CALLERS: u64 = 100;
+/// So many that the rate holds while an answer takes up to a second.
+const CALLERS: u64 = 200;
 const READERS: usize = 3;
 /// How often the balancer asks; the grace of the replicas is longer.
 const PROBE: Duration = Duration::from_millis(100);
-const GRACE_MS: &str = "1500";
 const DRAIN_MS: &str = "10000";
 /// Grace, drain, the end of the store and of the spans, and some slack for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(1 + 10 + 4 + 2 + 15);
+
+/// How long a replica that leaves still serves.
+fn grace_ms() -> String {
+    std::env::var("ROLLING_GRACE_MS").unwrap_or_else(|_| "1500".to_owned())
+}
 
 fn rounds() -> usize {
     std::env::var("ROLLING_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
@@ -212,7 +217,7 @@ fn start(folder: &std::path::Path, url: &str, port: u16) -> Server {
         &[
             ("BIND_ADDRESS", &address),
             ("DATABASE_URL", url),
-            ("ES__HTTP__SHUTDOWN_GRACE_MS", GRACE_MS),
+            ("ES__HTTP__SHUTDOWN_GRACE_MS", &grace_ms()),
             ("ES__HTTP__DRAIN_MS", DRAIN_MS),
             // What a machine that is busy with other tests does not reach; a request that takes so long has failed.
             ("ES__COMMANDS__DEADLINE_MS", "14000"),
