@@ -19,7 +19,7 @@ use event_sourcing_actors::{
     catalog::{Catalog, CatalogError},
     command_bus::{Authorizer, CommandResult, Middleware},
     id::IdError,
-    ports::StoreError,
+    ports::{StoreError, Traces},
     projection::Projection,
     query::{QueryType, QueryTypeTaken},
     query_bus::{QueryRequest, QueryResult},
@@ -62,6 +62,7 @@ pub struct AppBuilder {
     opening: Opening,
     seals: bool,
     guards: bool,
+    traces: Option<Arc<dyn Traces>>,
 }
 
 /// Why an app does not start.
@@ -262,6 +263,12 @@ impl AppBuilder {
         self
     }
 
+    /// Sets who ties spans to traces of other processes; nobody unless set.
+    #[must_use]
+    pub fn traces(self, traces: Arc<dyn Traces>) -> Self {
+        Self { traces: Some(traces), ..self }
+    }
+
     /// Adds a link to the command bus, after validation and before admission.
     #[must_use]
     pub fn middleware(mut self, link: Arc<dyn Middleware>) -> Self {
@@ -361,6 +368,9 @@ impl AppBuilder {
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }
+        if let Some(traces) = self.traces {
+            builder = builder.traces(traces);
+        }
         if let Some(wakeups) = storage.wakeups() {
             builder = builder.wakeups(wakeups);
         }
@@ -433,6 +443,7 @@ impl App {
             opening: Opening::default(),
             seals: true,
             guards: true,
+            traces: None,
         }
     }
 

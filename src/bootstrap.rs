@@ -2,13 +2,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use event_sourcing_actors::Runtime;
+use event_sourcing_actors::{Runtime, ports::Traces};
 use event_sourcing_cqrs::{
     app::{App, AppError, Cache, Storage},
     auth::rate::Quota,
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::Settings,
-    telemetry::LogControl,
+    telemetry::{LogControl, Tracing},
 };
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -58,9 +58,15 @@ fn bind_problem(source: &io::Error) -> String {
 
 /// Serves until told to stop, or until a part of it dies.
 ///
-/// The address comes first: if it is taken, nothing is made in the database. While a database is waited for,
-/// connections queue at the listener and get their answers when it is there.
-pub(crate) async fn serve(settings: Settings, log: LogControl) -> Result<(), ServeError> {
+/// The address comes first: if it is taken, nothing is made in the database. While a database is waited for, health is
+/// told and everything else is asked to come again.
+pub(crate) async fn serve(settings: Settings, log: LogControl, tracing: Tracing) -> Result<(), ServeError> {
+    let ended = Box::pin(served(settings, log, tracing.traces())).await;
+    tracing.close().await;
+    ended
+}
+
+async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) -> Result<(), ServeError> {
     let mut signals = Signals::take()?;
     let address = settings.http.bind_address;
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
@@ -69,8 +75,10 @@ pub(crate) async fn serve(settings: Settings, log: LogControl) -> Result<(), Ser
         tracing::warn!("{warning}");
     }
     let patience = Duration::from_secs(settings.event_store.connect_retry_s);
+    let (options, builder) = (options(&settings), App::builder().settings(settings.clone()).traces(traces));
+    let start = Box::pin(builder.patience(patience).start());
     let app = tokio::select! {
-        app = Box::pin(App::builder().settings(settings.clone()).patience(patience).start()) => app?,
+        app = http::answer_while_starting(&listener, &options, start) => app?,
         signal = signals.next() => {
             tracing::info!(signal, "told to stop before the database answered");
             return Ok(());
@@ -88,7 +96,6 @@ pub(crate) async fn serve(settings: Settings, log: LogControl) -> Result<(), Ser
     let context = app.integrity().cloned().into_iter().fold(context, HttpContext::integrity);
     let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
     let stop = CancellationToken::new();
-    let options = options(&settings);
     let mut server = tokio::spawn(http::serve(listener, context.clone(), options, stop.clone()));
     let (store, database) = (app.storage().kind(), settings.event_store.database_url.to_string());
     let version = env!("CARGO_PKG_VERSION");

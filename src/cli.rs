@@ -36,7 +36,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
-    telemetry::{self, LogControl},
+    telemetry::{self, LogControl, Tracing},
 };
 
 use self::{
@@ -167,6 +167,8 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// The log of this process.
     pub(crate) log: LogControl,
+    /// Where spans go; only the server has any.
+    pub(crate) tracing: Tracing,
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -189,10 +191,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
     let settings = load(&globals)?;
-    let log = start_log(&settings, matches!(word, Word::Serve))?;
+    let is_server = matches!(word, Word::Serve);
+    // A word is over before anybody would look at its spans.
+    let tracing = if is_server { Tracing::from_environment() } else { Tracing::default() };
+    let log = start_log(&settings, is_server, &tracing)?;
     let output = Output::new(globals.format);
     let token = if globals.url.is_some() { secret(globals.token)? } else { None };
-    let context = Context { settings, url: globals.url, token, timeout: globals.timeout, output, log };
+    let context = Context { settings, url: globals.url, token, timeout: globals.timeout, output, log, tracing };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -249,7 +254,7 @@ fn load(globals: &Globals) -> Result<Settings, Failure> {
 
 /// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
 /// it is asked for.
-fn start_log(settings: &Settings, is_server: bool) -> Result<LogControl, Failure> {
+fn start_log(settings: &Settings, is_server: bool, tracing: &Tracing) -> Result<LogControl, Failure> {
     let mut log = settings.log.clone();
     if !is_server {
         let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
@@ -260,7 +265,11 @@ fn start_log(settings: &Settings, is_server: bool) -> Result<LogControl, Failure
             log.format = LogFormat::Text;
         }
     }
-    Ok(telemetry::init(&log)?)
+    let control = telemetry::init(&log, tracing)?;
+    if let Some(warning) = tracing.warning() {
+        tracing::warn!("{warning}");
+    }
+    Ok(control)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

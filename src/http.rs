@@ -39,9 +39,11 @@ mod reply;
 mod request;
 mod routes;
 mod sagas;
+mod starting;
 mod subjects;
 mod temporal;
 mod tokens;
+mod trace;
 mod unreadable;
 mod version;
 
@@ -54,6 +56,7 @@ pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
 pub use openapi::{Registered, documented_operations, openapi};
 pub use routes::{RouteAccess, access_table, route_table};
+pub use starting::answer_while_starting;
 
 /// Bounds of the HTTP door, units in the names.
 #[derive(Debug, Clone, PartialEq, Eq)]

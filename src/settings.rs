@@ -164,6 +164,7 @@ impl Settings {
             commands_in_flight_max: commands.in_flight_max,
             commands_per_aggregate_max: commands.per_aggregate_max,
             command_deadline: Duration::from_millis(commands.deadline_ms),
+            slow_command: Duration::from_millis(commands.slow_ms),
             recoveries_max: aggregates.recoveries_max,
             live_aggregates_max: aggregates.live_max,
             aggregate_idle: Duration::from_millis(aggregates.idle_ms),
@@ -204,6 +205,7 @@ impl Settings {
                 .keys()
                 .map(|name| (name.clone(), Duration::from_millis(queries.timeout_ms_of(name))))
                 .collect(),
+            slow: Duration::from_millis(queries.slow_ms),
             wait_max: Duration::from_millis(queries.wait_max_ms),
             latest_wait: Duration::from_millis(queries.latest_wait_ms),
             consistency: consistency(projections.consistency),

@@ -4,6 +4,13 @@
 //! warnings, since some of them put statements or bodies into their finer levels. What is logged here are names, ids,
 //! positions and times, never payloads. Values of others (ids, messages of errors) cannot forge lines or steer a
 //! terminal: the text format of `tracing-subscriber` writes `%value` as it comes, so control characters are escaped here.
+//!
+//! Every line that is written while a request is served carries the ids of its spans: the request's, the correlation, the
+//! trace, the command's. Spans go to a collector as well where one is named ([`Tracing`]), whatever the log's level.
+
+#[cfg(feature = "otlp")]
+mod otlp;
+mod traces;
 
 use std::{
     fmt::{self, Write},
@@ -24,10 +31,14 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::traces::Tracing;
 use crate::settings::{Log, LogFormat, LogLevel, UnknownLogLevel};
 
 /// Beginning of the names of this project's crates.
 const OWN: &str = "event_sourcing";
+
+/// Something besides the log that hears spans.
+type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Why the log cannot be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +46,12 @@ pub enum TelemetryError {
     /// The process has a log already; there is one a process.
     #[error("the process already has a log")]
     AlreadyStarted(#[source] tracing_subscriber::util::TryInitError),
+    /// Spans cannot be sent.
+    #[error("{reason}")]
+    Collector {
+        /// Why.
+        reason: String,
+    },
     /// The log is gone.
     #[error("the level of the log cannot be changed")]
     NotReloadable(#[source] reload::Error),
@@ -92,13 +109,15 @@ impl LogControl {
     }
 }
 
-/// Starts the log of the process on standard error. For the binary: an embedder keeps its own log.
+/// Starts the log of the process on standard error, and the traces beside it. For the binary: an embedder keeps its own log.
 ///
 /// # Errors
 /// [`TelemetryError::AlreadyStarted`] when something else set a global subscriber before.
-pub fn init(log: &Log) -> Result<LogControl, TelemetryError> {
+pub fn init(log: &Log, tracing: &Tracing) -> Result<LogControl, TelemetryError> {
     let is_terminal = std::io::stderr().is_terminal();
-    let (subscriber, control) = subscriber(log, is_terminal, std::io::stderr);
+    let (layer, control) = layer(log, is_terminal, std::io::stderr);
+    let layers: Vec<SpanLayer> = tracing.layer().into_iter().chain([layer]).collect();
+    let subscriber = tracing_subscriber::registry().with(layers);
     subscriber.try_init().map_err(TelemetryError::AlreadyStarted)?;
     Ok(control)
 }
@@ -107,6 +126,15 @@ pub fn init(log: &Log) -> Result<LogControl, TelemetryError> {
 ///
 /// Colours are used for text on a terminal, unless the variable `NO_COLOR` is set.
 pub fn subscriber<W>(log: &Log, is_terminal: bool, writer: W) -> (impl Subscriber + Send + Sync + use<W>, LogControl)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let (layer, control) = layer(log, is_terminal, writer);
+    (tracing_subscriber::registry().with(layer), control)
+}
+
+/// The log as a layer. Its level concerns it alone, not the layers beside it.
+fn layer<W>(log: &Log, is_terminal: bool, writer: W) -> (SpanLayer, LogControl)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -121,9 +149,9 @@ where
         let layer = layer.fmt_fields(EscapedFields(DefaultFields::new()));
         if is_terminal { layer.boxed() } else { layer.with_ansi(false).boxed() }
     } else {
-        layer.json().flatten_event(true).with_span_list(false).boxed()
+        layer.json().flatten_event(true).with_current_span(false).with_span_list(true).boxed()
     };
-    (tracing_subscriber::registry().with(targets).with(layer), LogControl { handle })
+    (layer.with_filter(targets).boxed(), LogControl { handle })
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -252,7 +280,7 @@ mod tests {
         assert_eq!(lines.lines().count(), 1, "{lines}");
         let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
         assert_eq!((&line["message"], &line["event.position"]), (&"stored".into(), &7.into()));
-        assert_eq!(line["span"]["command.name"], "CreateAccount");
+        assert_eq!(line["spans"][0]["command.name"], "CreateAccount");
         assert_eq!(line["id"], FORGED);
     }
 

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use tokio::task::AbortHandle;
+use tracing::{Instrument, Span};
 
 use crate::{
     answer::{Answer, probe, recall},
@@ -189,6 +190,10 @@ impl AggregateState {
         known: Vec<Arc<Work>>,
     ) {
         let (write_side, id, myself) = (self.write_side.clone(), self.state.aggregate_id.clone(), myself.clone());
+        let span = self
+            .held
+            .front()
+            .map_or_else(Span::none, |work| tracing::debug_span!(parent: &work.span, "load", aggregate.id = %id));
         let pause = backoff(self.held.iter().map(|work| work.attempts()).max().unwrap_or(0));
         let task = self.write_side.tasks.spawn(async move {
             if let Some(previous) = previous {
@@ -204,7 +209,7 @@ impl AggregateState {
                 write_side.load(&id).await
             };
             // The actor waits for this message: domain or store may panic on the way, but it must come.
-            let result = AssertUnwindSafe(load).catch_unwind().await;
+            let result = AssertUnwindSafe(load.instrument(span)).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(RecoveryError::LoadPanic { aggregate_id: id.clone() }));
             let _ = myself.send_message(AggregateMessage::Loaded(Box::new(LoadedState(result))));
         });
@@ -303,7 +308,10 @@ impl AggregateState {
         let predecessor = self.state.head;
         let decision = match work.fault() {
             Some(fault) => Ok(Err(fault.into())),
-            None => catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request))),
+            None => {
+                let _working = work.span.enter();
+                catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request)))
+            }
         };
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,

@@ -222,6 +222,12 @@ impl Catalog {
         self.commands.get_key_value(name).map(|(name, _)| *name)
     }
 
+    /// The aggregate type that has this command type.
+    #[must_use]
+    pub fn aggregate_type_of_command(&self, name: &str) -> Option<&AggregateType> {
+        self.commands.get(name).map(|model| model.aggregate_type())
+    }
+
     /// Decodes a command by its name.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub use request::{
     RawAppend, RawEvent, RequestContext,
 };
 
-use crate::registry::WriteSide;
+use crate::{registry::WriteSide, slow::SlowLog};
 
 /// Where commands enter. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -41,7 +41,10 @@ impl CommandBus {
     ) -> Self {
         let permits = Arc::new(Semaphore::new(write_side.limits.commands_in_flight_max));
         let mut chain: Vec<Arc<dyn Middleware>> = vec![
-            Arc::new(trace::Trace { metrics: write_side.metrics.clone() }),
+            Arc::new(trace::Trace {
+                metrics: write_side.metrics.clone(),
+                slow: SlowLog::new(write_side.limits.slow_command),
+            }),
             Arc::new(authorise::Authorise { authorizer }),
             Arc::new(validate::Validate),
         ];

@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use ractor::ActorRef;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::{
     aggregate_actor::AggregateMessage,
@@ -212,12 +213,12 @@ impl Journal {
     async fn try_append(&self, units: &[Unit]) -> Result<Vec<UnitOutcome>, StoreError> {
         let give_up = Instant::now() + self.limits.journal_retry;
         let mut pause = Duration::from_millis(20);
-        self.metrics
-            .batch_events
-            .observe(units.iter().flatten().map(|member| member.events.len()).sum::<usize>() as f64);
+        let (span, events) = (span(units), units.iter().flatten().map(|member| member.events.len()).sum::<usize>());
+        self.metrics.batch_events.observe(events as f64);
         loop {
             // Nobody drops this task half-way: shutdown lets go of it.
-            let result = AssertUnwindSafe(self.store.append(batch(units))).catch_unwind().await;
+            let append = self.store.append(batch(units)).instrument(span.clone());
+            let result = AssertUnwindSafe(append).catch_unwind().await;
             let error = match result {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(StoreError::Unavailable { reason })) => StoreError::Unavailable { reason },
@@ -293,6 +294,29 @@ fn leave_open(units: Vec<Unit>, reason: &str) {
         });
     }
 }
+
+/// The span of one commit: a child of the first command's, and told to follow from the others'.
+fn span(units: &[Unit]) -> Span {
+    let mut members = units.iter().flatten();
+    let Some(first) = members.next() else { return Span::none() };
+    let commands = units.iter().map(Vec::len).sum::<usize>();
+    let span = tracing::debug_span!(
+        parent: &first.work.span,
+        "journal",
+        aggregate.id = %first.aggregate_id,
+        command.id = %first.work.request.command_id,
+        batch.commands = commands,
+    );
+    if !span.is_disabled() {
+        for member in members.take(LINKS_MAX) {
+            span.follows_from(&member.work.span);
+        }
+    }
+    span
+}
+
+/// Causes that one span is linked to.
+const LINKS_MAX: usize = 64;
 
 /// What the store is asked for a batch of units.
 fn batch(units: &[Unit]) -> AppendBatch {

@@ -49,6 +49,7 @@ mod opened;
 mod progress;
 mod recovery;
 mod registry;
+mod slow;
 mod speculative;
 pub mod vault;
 mod work;

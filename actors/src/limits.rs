@@ -11,6 +11,8 @@ pub struct Limits {
     pub commands_per_aggregate_max: usize,
     /// Time a command has, from its arrival to its answer.
     pub command_deadline: Duration,
+    /// A command that takes longer is told of in the log; zero for none.
+    pub slow_command: Duration,
     /// Aggregates that load their history at once.
     pub recoveries_max: usize,
     /// How long loading one aggregate's history may take.
@@ -158,6 +160,7 @@ impl Default for Limits {
             commands_in_flight_max: 4_096,
             commands_per_aggregate_max: 256,
             command_deadline: Duration::from_secs(5),
+            slow_command: Duration::from_secs(1),
             recoveries_max: 50,
             load: Duration::from_secs(60),
             live_aggregates_max: 20_000,

@@ -9,6 +9,7 @@ mod snapshot_rules;
 mod snapshot_store;
 mod subject_keys;
 mod tombstones;
+mod traces;
 mod view_rules;
 mod view_store;
 mod wakeups;
@@ -25,6 +26,7 @@ pub use snapshot_rules::{SNAPSHOT_GAP_EVENTS_MAX, superfluous};
 pub use snapshot_store::{SnapshotStore, StoredSnapshot};
 pub use subject_keys::{ERASED_WORDS, Scrubber, StoredKey, StoredKeyState, SubjectKeys, WrappedKey};
 pub use tombstones::{Tombstone, Tombstones};
+pub use traces::{NoTraces, Traces};
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, Previous, ProjectionState,

@@ -37,7 +37,7 @@ use read_side::ReadSide;
 pub(crate) use read_side::Sources;
 pub use request::{QueryAnswer, QueryError, QueryRequest, QueryResult};
 
-use crate::{command_bus::AllowAll, freshness::Follower, ports::QueryCache, query::QueryCatalog};
+use crate::{command_bus::AllowAll, freshness::Follower, ports::QueryCache, query::QueryCatalog, slow::SlowLog};
 
 /// What an embedder says about queries; the builder of a runtime collects it.
 #[derive(Debug)]
@@ -95,8 +95,9 @@ pub struct QueryBus {
 impl QueryBus {
     fn new(read_side: Arc<ReadSide>, authorizer: Arc<dyn QueryAuthorizer>, own: Vec<Arc<dyn QueryMiddleware>>) -> Self {
         let permits = Arc::new(Semaphore::new(read_side.limits.in_flight_max));
+        let trace = trace::Trace { slow: SlowLog::new(read_side.limits.slow) };
         let mut chain: Vec<Arc<dyn QueryMiddleware>> =
-            vec![Arc::new(trace::Trace), Arc::new(authorise::Authorise { authorizer }), Arc::new(validate::Validate)];
+            vec![Arc::new(trace), Arc::new(authorise::Authorise { authorizer }), Arc::new(validate::Validate)];
         chain.extend(own);
         chain.push(Arc::new(deadline::Deadline));
         chain.push(Arc::new(admission::Admission { permits: permits.clone() }));

@@ -23,7 +23,7 @@ use crate::{
     id::{AggregateId, IdError},
     limits::Limits,
     observe::Metrics,
-    ports::ViewStore,
+    ports::{Traces, ViewStore},
     projections::{Projections, life::ProjectionsLife},
     query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
@@ -140,6 +140,12 @@ impl Runtime {
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.write_side.recovery.catalog
+    }
+
+    /// Who ties spans to traces of other processes.
+    #[must_use]
+    pub fn traces(&self) -> &Arc<dyn Traces> {
+        &self.write_side.traces
     }
 
     /// The measurements.

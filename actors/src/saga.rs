@@ -34,7 +34,7 @@ pub(crate) use ids::{derived_command_id, started_by_key};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use instance::saga_type;
 pub use instance::{DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED};
-pub(crate) use instance::{SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
+pub(crate) use instance::{ORDERS, SAGA_NOT_FOUND, SagaCommand, SagaModel, SagaOrder, Slot, StartOrder};
 pub use record::{
     PendingCommand, PendingRead, ReadRecord, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerRecord, TimerStatus,
 };

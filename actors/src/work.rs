@@ -10,6 +10,8 @@ use tokio::{
     time::Instant,
 };
 
+use tracing::Span;
+
 use crate::{
     command_bus::{CommandRequest, CommandResult},
     error::CommandError,
@@ -45,6 +47,8 @@ impl Stage {
 #[derive(Debug)]
 pub struct Work {
     pub(crate) request: CommandRequest,
+    /// What it is part of, for tasks that work on it.
+    pub(crate) span: Span,
     stage: Stage,
     losses: AtomicU32,
     /// How often it met another writer's turn.
@@ -72,6 +76,7 @@ impl Work {
         let permits = (request.permit.take(), permit);
         let work = Self {
             request,
+            span: Span::current(),
             stage: Stage::default(),
             losses: AtomicU32::new(0),
             waits: AtomicU32::new(0),

@@ -70,7 +70,10 @@ pub async fn serve(
 }
 
 /// The next connection, once there is room for it; `None` is never answered while the listener lives.
-async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+pub(super) async fn next(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     let mut pause = Duration::from_millis(5);
     loop {

@@ -150,7 +150,7 @@ impl Asking<'_> {
             peer: Some(self.peer.to_canonical().to_string()),
             act: self.act.clone(),
             target: self.path.to_owned(),
-            request_id: Some(self.ids.request().to_owned()),
+            request_id: Some(self.ids.request_id().to_owned()),
         }
     }
 

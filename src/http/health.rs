@@ -235,7 +235,7 @@ fn standing(status: ProjectionStatus) -> Option<Health> {
     Some(Health::warn(detail))
 }
 
-fn simple(health: Health) -> Response {
+pub(super) fn simple(health: Health) -> Response {
     report(health.status, json!(health))
 }
 

@@ -1,8 +1,8 @@
 //! `GET /metrics`, and the measurements of the HTTP door itself.
 
 use event_sourcing_actors::observe::Metrics;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntGauge, TextEncoder};
-use warp::http::{HeaderValue, StatusCode, header};
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use warp::http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
     error::{Answer, Problem},
@@ -11,8 +11,8 @@ use super::{
     routes::ROUTES,
 };
 
-/// Bounds in seconds: from half a millisecond to beyond the command deadline.
-const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+/// Bounds in seconds: from a quarter of a millisecond to beyond the command deadline.
+const SECONDS: [f64; 13] = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Measurements of requests.
 #[derive(Debug, Clone)]
@@ -43,9 +43,10 @@ impl HttpMetrics {
             for (route, method) in
                 ROUTES.iter().flat_map(|route| route.methods.iter().map(move |entry| (route, &entry.method)))
             {
-                let _ = duration.with_label_values(&[method.as_str(), route.path, "200"]);
+                let _ = duration.with_label_values(&[method.as_str(), route.path, usual(route.path, method)]);
             }
         }
+        of_the_process(registry);
         Self { duration, connections }
     }
 
@@ -59,6 +60,41 @@ impl HttpMetrics {
             duration.with_label_values(&[method, route, status.as_str()]).observe(seconds);
         }
     }
+}
+
+/// The status of a request that went well.
+fn usual(route: &str, method: &Method) -> &'static str {
+    match (method, route) {
+        (&Method::POST, "/api/v1/events") => "201",
+        (&Method::POST, "/api/v1/sagas" | "/api/v1/integrity/verify") => "202",
+        (&Method::POST, route) if ["/rebuild", "/retry", "/skip", "/cancel"].iter().any(|end| route.ends_with(end)) => {
+            "202"
+        }
+        _ => "200",
+    }
+}
+
+/// What this program is, and what the process takes; once a registry, so a second server's attempt is no mistake.
+fn of_the_process(registry: &Registry) {
+    let options = Opts::new("es_build_info", "1; what was built, in the labels.");
+    let Ok(build) = IntGaugeVec::new(options, &["version", "features"]) else { return };
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), &features()]).set(1);
+    let _ = registry.register(Box::new(build));
+    #[cfg(target_os = "linux")]
+    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+}
+
+/// The features this program was built with, in the order of the alphabet.
+fn features() -> String {
+    let features = [
+        ("console", cfg!(feature = "console")),
+        ("http", cfg!(feature = "http")),
+        ("otlp", cfg!(feature = "otlp")),
+        ("postgres", cfg!(feature = "postgres")),
+        ("redis", cfg!(feature = "redis")),
+        ("sqlite", cfg!(feature = "sqlite")),
+    ];
+    features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect::<Vec<_>>().join(",")
 }
 
 /// All series as Prometheus reads them.

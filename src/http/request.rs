@@ -38,6 +38,8 @@ pub(super) struct Ids {
     correlation: Arc<str>,
     causation: Arc<str>,
     traceparent: Arc<str>,
+    /// Whether the client named the trace.
+    is_trace_sent: bool,
 }
 
 impl Ids {
@@ -52,14 +54,30 @@ impl Ids {
         Self {
             correlation: sent(&CORRELATION_ID).unwrap_or_else(|| made.to_string().into()),
             causation: sent(&CAUSATION_ID).unwrap_or_else(|| request.clone()),
+            is_trace_sent: traceparent.is_some(),
             traceparent: traceparent.map_or_else(|| format!("00-{}-{span}-00", made.simple()).into(), Arc::from),
             request,
         }
     }
 
-    /// The request's own id.
-    pub fn request(&self) -> &str {
+    pub fn request_id(&self) -> &str {
         &self.request
+    }
+
+    pub fn correlation_id(&self) -> &str {
+        &self.correlation
+    }
+
+    /// The trace context as the client sent it.
+    pub fn sent_traceparent(&self) -> Option<&str> {
+        self.is_trace_sent.then_some(&*self.traceparent)
+    }
+
+    /// The trace has this context instead of a made-up one.
+    pub fn name_trace(&mut self, traceparent: Option<String>) {
+        if let Some(traceparent) = traceparent {
+            self.traceparent = traceparent.into();
+        }
     }
 
     /// The trace's id, by which log lines are found.

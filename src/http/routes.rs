@@ -8,6 +8,7 @@ use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, 
 use bytes::{Buf, Bytes};
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use hyper::body::Body;
+use tracing::Instrument;
 use warp::{
     Filter,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -24,7 +25,7 @@ use super::{
     gate::{self, Asking, Passage},
     health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, subjects, temporal, tokens, version,
+    sagas, subjects, temporal, tokens, trace, version,
 };
 use crate::auth::Role;
 
@@ -238,7 +239,7 @@ pub(super) fn filter(
         .unify()
 }
 
-fn incoming<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static) -> Incoming {
+pub(super) fn incoming<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static) -> Incoming {
     Box::pin(body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining()))))
 }
 
@@ -253,13 +254,13 @@ async fn serve(
     mut body: Incoming,
 ) -> Response {
     let started = Instant::now();
-    let ids = Ids::of(&headers);
     let origin = cors::allowed(&server.options.cors_origins, &headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
     let entry = found.as_ref().and_then(|(route, _)| route.entry(&method));
     let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
+    let (ids, span) = trace::begin(&server, &method, label, &headers);
     let mut passage = match entry {
-        Some(entry) => gate::pass(&server, entry, peer, &headers).await,
+        Some(entry) => gate::pass(&server, entry, peer, &headers).instrument(span.clone()).await,
         None => Passage::none(),
     };
     if entry.is_none() || passage.outcome.is_err() || is_without_body(&method) {
@@ -274,7 +275,7 @@ async fn serve(
         (Some((_, parameters)), Some(entry), Ok(access)) => {
             let (server, ids, path, method) = (server.clone(), ids.clone(), path.clone(), method.clone());
             let call = Call { server, ids, access, method, path, query, headers, parameters, body };
-            handled(entry, label, call, asking).await
+            handled(entry, label, call, asking).instrument(span.clone()).await
         }
     };
     let mut response = answer.unwrap_or_else(|problem| problem.into_response(&path, &ids));
@@ -284,6 +285,7 @@ async fn serve(
     finish(&server, &ids, &mut response);
     passage.write(response.headers_mut());
     cors::write(origin.as_ref(), !server.options.cors_origins.is_empty(), &mut response);
+    trace::end(&server, &span, response.status());
     server.metrics.observe(method.as_str(), label, response.status(), started.elapsed().as_secs_f64());
     if method == Method::HEAD && response.body().size_hint().exact().is_none() {
         // hyper leaves out a body whose length it can tell; one without an end must not be started.

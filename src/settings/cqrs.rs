@@ -25,6 +25,8 @@ pub struct Commands {
     pub journal_queue_max: usize,
     /// Hours an idempotency key is remembered.
     pub idempotency_retention_h: u64,
+    /// A command that takes longer is told of in the log; 0 = none.
+    pub slow_ms: u64,
     /// What single command types do differently, by name.
     pub types: BTreeMap<String, CommandKind>,
 }
@@ -48,12 +50,13 @@ impl Default for Commands {
             journal_queue_max: 4_096,
             idempotency_retention_h: 24,
             types: BTreeMap::new(),
+            slow_ms: 1_000,
         }
     }
 }
 
 impl Commands {
-    pub(super) fn bounds(&self) -> [Bound; 6] {
+    pub(super) fn bounds(&self) -> [Bound; 7] {
         [
             bound("commands.deadline_ms", self.deadline_ms, 1..=600_000),
             bound("commands.in_flight_max", self.in_flight_max, 1..=1_000_000),
@@ -61,6 +64,7 @@ impl Commands {
             bound("commands.conflict_losses_max", self.conflict_losses_max, 1..=1_000),
             bound("commands.journal_queue_max", self.journal_queue_max, 1..=1_000_000),
             bound("commands.idempotency_retention_h", self.idempotency_retention_h, 1..=8_760),
+            bound("commands.slow_ms", self.slow_ms, 0..=600_000),
         ]
     }
 }
@@ -77,6 +81,8 @@ pub struct Queries {
     pub latest_wait_ms: u64,
     /// Queries admitted and not yet answered; one more is refused with `overloaded`.
     pub in_flight_max: usize,
+    /// A query that takes longer, its wait included, is told of in the log; 0 = none.
+    pub slow_ms: u64,
     /// What single query types do differently, by name.
     pub types: BTreeMap<String, QueryKind>,
 }
@@ -100,6 +106,7 @@ impl Default for Queries {
             wait_max_ms: 30_000,
             latest_wait_ms: 1_000,
             in_flight_max: 1_024,
+            slow_ms: 1_000,
             types: BTreeMap::new(),
         }
     }
@@ -118,6 +125,7 @@ impl Queries {
             bound("queries.wait_max_ms", self.wait_max_ms, 0..=600_000),
             bound("queries.latest_wait_ms", self.latest_wait_ms, 0..=600_000),
             bound("queries.in_flight_max", self.in_flight_max, 1..=1_000_000),
+            bound("queries.slow_ms", self.slow_ms, 0..=600_000),
         ];
         bounds.extend(self.types.iter().filter_map(|(name, own)| {
             let key = format!("queries.types.{name}.timeout_ms");

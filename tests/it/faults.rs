@@ -9,6 +9,7 @@ mod overload;
 mod proxy;
 mod read_your_writes;
 mod rebuild;
+mod rolling;
 mod takeover;
 mod timers;
 mod transfers;

@@ -21,6 +21,10 @@ mod http;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod integrity;
 mod keys;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod observe;
+#[cfg(all(feature = "http", feature = "postgres", feature = "redis"))]
+mod packaging;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

@@ -21,7 +21,9 @@ use crate::{
     freshness::Freshness,
     limits::ProjectionLimits,
     observe::ProjectionMetrics,
-    ports::{Checkpoint, Clock, Control, Controlled, EventStore, Fault, ProjectionState, StoreError, ViewStore},
+    ports::{
+        Checkpoint, Clock, Control, Controlled, EventStore, Fault, ProjectionState, StoreError, Traces, ViewStore,
+    },
     projection::Projection,
     projections::ProjectionFailure,
     pubsub::Publisher,
@@ -47,6 +49,7 @@ pub(crate) struct ProjectionContext {
     pub freshness: Freshness,
     pub clock: Arc<dyn Clock>,
     pub metrics: ProjectionMetrics,
+    pub traces: Arc<dyn Traces>,
     /// The runtime ends: finish the commit under way, give the lease back.
     pub stop: CancellationToken,
     /// Owns the commits under way, so that shutdown can wait for them.

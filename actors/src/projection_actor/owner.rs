@@ -1,9 +1,10 @@
 //! The owner of a projection: one bounded step after the other, each one commit.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{
@@ -15,8 +16,8 @@ use crate::{
     envelope::RecordedEvent,
     parked::{Settling, commit_error},
     ports::{
-        LeaseClaim, LogPage, Move, OperationUpdate, ProjectionState, Revision, StoreError, Tally, Transition,
-        ViewCommit, ViewOutcome,
+        Checkpoint, LeaseClaim, LogPage, Move, OperationUpdate, ProjectionState, Revision, StoreError, Tally,
+        Transition, ViewCommit, ViewOutcome,
     },
     version::Position,
     view::Touched,
@@ -279,6 +280,14 @@ impl Owner {
         if to.position < context.publisher.head() {
             self.prefetch(to.position);
         }
+        let span = span(&context, &page.events, to.position);
+        self.take(from, to, page).instrument(span).await?;
+        Ok(true)
+    }
+
+    /// Folds and stores one page of the served rows.
+    async fn take(&mut self, from: Position, to: Checkpoint, page: LogPage) -> Result<(), StepError> {
+        let context = self.context.clone();
         let refused = self.refused.clone();
         let is_lockstep = self.is_lockstep();
         let folded = self.served.fold(&context, &page.events, refused.as_ref()).await?;
@@ -297,7 +306,7 @@ impl Owner {
                 self.halvings = self.halvings.saturating_sub(1);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// How long to rest, at most `longest`.
@@ -449,6 +458,24 @@ impl Owner {
         self.prune_at = Instant::now() + Duration::from_secs(1);
     }
 }
+
+/// The span of one page, linked to the traces its events were recorded in.
+fn span(context: &ProjectionContext, events: &[RecordedEvent], to: Position) -> Span {
+    if events.is_empty() {
+        return Span::none();
+    }
+    let span =
+        tracing::debug_span!("projection", projection = context.name, event.position = %to, events = events.len());
+    if context.traces.is_on() && !span.is_disabled() {
+        let traces = events.iter().take(LINKS_MAX).filter_map(|event| event.parsed_metadata()?.traceparent);
+        let traces: BTreeSet<_> = traces.collect();
+        traces.iter().for_each(|traceparent| context.traces.link(&span, traceparent));
+    }
+    span
+}
+
+/// Causes that one span is linked to.
+const LINKS_MAX: usize = 64;
 
 fn broken(panic: &tokio::task::JoinError) -> StoreError {
     StoreError::Unavailable { reason: format!("the commit did not end: {panic}") }

@@ -125,6 +125,7 @@ impl ProjectionsSetup {
             freshness: freshness.clone(),
             clock: clock.clone(),
             metrics: write_side.metrics.projection(projection.name(), projection.gauges()),
+            traces: write_side.traces.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
             nudge: Notify::new(),

@@ -21,6 +21,8 @@ pub struct QueryLimits {
     pub deadline: Duration,
     /// The same for some query types.
     pub deadlines: BTreeMap<String, Duration>,
+    /// A query that takes longer, its wait included, is told of in the log; zero for none.
+    pub slow: Duration,
     /// The longest a query may wait for the position it names; one that does not say how long waits for its deadline.
     pub wait_max: Duration,
     /// How long a query without a token waits for the head.
@@ -38,6 +40,7 @@ impl Default for QueryLimits {
         Self {
             in_flight_max: 1_024,
             deadline: Duration::from_secs(5),
+            slow: Duration::from_secs(1),
             deadlines: BTreeMap::new(),
             wait_max: Duration::from_secs(30),
             latest_wait: Duration::from_secs(1),

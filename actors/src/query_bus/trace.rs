@@ -1,4 +1,4 @@
-//! First link: a span, a measurement and, for faults, one line of log.
+//! First link: a span, a measurement and, for faults and for what took long, one line of log.
 
 use std::time::Instant;
 
@@ -6,10 +6,12 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use super::{QueryError, QueryMiddleware, QueryNext, QueryRequest, QueryResult, plan::lookup};
-use crate::ports::StoreError;
+use crate::{ports::StoreError, slow::SlowLog};
 
 #[derive(Debug)]
-pub(super) struct Trace;
+pub(super) struct Trace {
+    pub slow: SlowLog,
+}
 
 impl QueryMiddleware for Trace {
     fn handle<'a>(&'a self, request: QueryRequest, next: QueryNext<'a>) -> BoxFuture<'a, QueryResult> {
@@ -17,7 +19,7 @@ impl QueryMiddleware for Trace {
         // Only known names become label values: a caller must not be able to make series.
         let (name, projection) = lookup(&request, &next.read_side.catalog)
             .map_or(("unknown", "unknown"), |query| (query.name, query.projection.as_str()));
-        let span = tracing::debug_span!(
+        let span = tracing::info_span!(
             "query",
             query.name = name,
             projection,
@@ -31,7 +33,12 @@ impl QueryMiddleware for Trace {
                 Ok(_) => "answered",
                 Err(error) => error.outcome(),
             };
-            metrics.queries.duration.with_label_values(&[projection, outcome]).observe(started.elapsed().as_secs_f64());
+            let elapsed = started.elapsed();
+            metrics.queries.duration.with_label_values(&[projection, outcome]).observe(elapsed.as_secs_f64());
+            if let Some(untold) = self.slow.note(elapsed) {
+                let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(query.name = name, outcome, duration_ms, untold, "a query took long");
+            }
             match &result {
                 Ok(answer) => tracing::debug!(%answer.position, answer.cached, "answered"),
                 Err(QueryError::Store(StoreError::Unavailable { reason })) => {

@@ -35,12 +35,15 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, Pulse},
-    ports::{Clock, EventStore, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Wakeups},
+    ports::{
+        Clock, EventStore, NoTraces, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Traces, Wakeups,
+    },
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{Past, QueryParts, Sources},
     recovery::Recovery,
     registry::{Registry, SnapshotFrequency, WriteSide},
+    saga::ORDERS,
     sagas::life::SagasSetup,
     supervisor::Supervisor,
 };
@@ -53,6 +56,7 @@ pub struct RuntimeBuilder {
     limits: Limits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    traces: Arc<dyn Traces>,
     authorizer: Arc<dyn Authorizer>,
     middleware: Vec<Arc<dyn Middleware>>,
     snapshot_frequency: SnapshotFrequency,
@@ -84,6 +88,7 @@ impl RuntimeBuilder {
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             metrics: Metrics::default(),
+            traces: Arc::new(NoTraces),
             authorizer: Arc::new(AllowAll),
             middleware: Vec::new(),
             snapshot_frequency: Arc::new(|_| 100),
@@ -158,6 +163,12 @@ impl RuntimeBuilder {
         Self { metrics, ..self }
     }
 
+    /// Sets who ties spans to traces of other processes; nobody unless set.
+    #[must_use]
+    pub fn traces(self, traces: Arc<dyn Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
     /// Sets who may do what.
     #[must_use]
     pub fn authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
@@ -188,7 +199,7 @@ impl RuntimeBuilder {
         self.catalog.register_sagas(self.sagas.definitions.clone())?;
         self.sagas.prepare(&mut self.projections, &self.metrics.sagas);
         self.catalog.check()?;
-        prepare_series(&self.metrics, &self.catalog);
+        prepare_series(&self.metrics, &self.catalog, !self.sagas.definitions.is_empty());
         Ok(())
     }
 
@@ -234,6 +245,7 @@ impl RuntimeBuilder {
             clock: self.clock,
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces,
             pulse,
             snapshot_frequency: self.snapshot_frequency,
             supervisor: OnceLock::new(),
@@ -294,10 +306,12 @@ async fn supervisor(write_side: &Arc<WriteSide>) -> Result<ActorCell, StartError
 }
 
 /// Makes the series of known labels, so that they are there from the first look.
-fn prepare_series(metrics: &Metrics, catalog: &Catalog) {
+fn prepare_series(metrics: &Metrics, catalog: &Catalog, has_sagas: bool) {
     let types: Vec<_> = catalog.entries().map(|(kind, commands, _)| (kind.as_str(), commands)).collect();
-    metrics
-        .prepare(types.iter().map(|(kind, _)| *kind), types.iter().flat_map(|(_, commands)| commands.iter().copied()));
+    let commands = types.iter().flat_map(|(_, commands)| commands.iter().copied());
+    // What nobody sends by name: raw appends, and what the runtime tells sagas.
+    let own = std::iter::once("AppendEvents").chain(ORDERS.into_iter().filter(|_| has_sagas));
+    metrics.prepare(types.iter().map(|(kind, _)| *kind), commands.chain(own));
 }
 
 /// Why a runtime does not start.

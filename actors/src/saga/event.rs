@@ -108,6 +108,9 @@ pub struct SagaStarted {
     pub initiator: Initiator,
     /// Shared by everything it sets off.
     pub correlation_id: Arc<str>,
+    /// The trace of whatever started it: its commands go on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Arc<str>>,
     /// What started it, if no call did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,

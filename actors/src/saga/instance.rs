@@ -34,6 +34,10 @@ pub(crate) const SAGA_NOT_FOUND: &str = "saga-not-found";
 /// Refusal of a retry of an instance that goes on by itself.
 pub const SAGA_NOT_FAILED: &str = "saga-not-failed";
 
+/// Names of what an instance is told, for logs and metrics, in the order of [`SagaOrder`].
+pub(crate) const ORDERS: [&str; 7] =
+    ["StartSaga", "ContinueSaga", "FireSagaTimer", "CancelSaga", "RetrySaga", "SetSagaAside", "AdoptSaga"];
+
 /// What an instance is told.
 #[derive(Debug, Clone)]
 pub(crate) enum SagaOrder {
@@ -89,14 +93,15 @@ pub(crate) struct SagaCommand {
 impl SagaCommand {
     /// As the bus takes it.
     pub fn decoded(order: SagaOrder, slot: Slot) -> DecodedCommand {
+        let [start, deliver, fire, cancel, retry, set_aside, adopt] = ORDERS;
         let name = match order {
-            SagaOrder::Start(_) => "StartSaga",
-            SagaOrder::Deliver(_) => "ContinueSaga",
-            SagaOrder::Fire { .. } => "FireSagaTimer",
-            SagaOrder::Cancel => "CancelSaga",
-            SagaOrder::Retry => "RetrySaga",
-            SagaOrder::SetAside(_) => "SetSagaAside",
-            SagaOrder::Adopt { .. } => "AdoptSaga",
+            SagaOrder::Start(_) => start,
+            SagaOrder::Deliver(_) => deliver,
+            SagaOrder::Fire { .. } => fire,
+            SagaOrder::Cancel => cancel,
+            SagaOrder::Retry => retry,
+            SagaOrder::SetAside(_) => set_aside,
+            SagaOrder::Adopt { .. } => adopt,
         };
         DecodedCommand { name, aggregate_type: saga_type(), value: Arc::new(Self { order, slot }) }
     }
@@ -280,6 +285,7 @@ impl SagaInstance {
             timeout_at: timeout.map(|timeout| context.now + super::draft::span(timeout)),
             initiator: start.initiator.clone(),
             correlation_id: context.metadata.correlation_id.clone(),
+            traceparent: context.metadata.traceparent.clone(),
             trigger: start.trigger.clone(),
             key: start.key.clone(),
         };

@@ -218,6 +218,9 @@ pub struct SagaRecord {
     pub initiator: Initiator,
     /// Shared by everything it sets off.
     pub correlation_id: Arc<str>,
+    /// The trace that its commands go on with.
+    #[serde(default)]
+    pub traceparent: Option<Arc<str>>,
     /// The event that started it.
     #[serde(default)]
     pub trigger: Option<Trigger>,
@@ -257,6 +260,7 @@ impl SagaRecord {
             keys: started.key.clone().into_iter().collect(),
             initiator: started.initiator.clone(),
             correlation_id: started.correlation_id.clone(),
+            traceparent: started.traceparent.clone(),
             trigger: started.trigger.clone(),
             started_at: started.at,
             updated_at: started.at,

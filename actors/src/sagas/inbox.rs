@@ -76,7 +76,7 @@ async fn deliver(
     let context = |correlation_id: Option<Arc<str>>| RequestContext {
         correlation_id: correlation_id.unwrap_or_else(|| RequestContext::new().correlation_id),
         causation_id: Some(Arc::from(event.event_id.to_string())),
-        traceparent: None,
+        traceparent: event.parsed_metadata().and_then(|metadata| metadata.traceparent),
     };
     failpoint::pass("saga-input-delivering");
     let told = match (row, known) {

@@ -87,7 +87,7 @@ async fn fire(desk: &Arc<Desk>, DueRow { saga_id, timer }: DueRow) {
         let context = RequestContext {
             correlation_id: known.record.correlation_id.clone(),
             causation_id: Some(Arc::from(saga_id.as_str())),
-            traceparent: None,
+            traceparent: known.record.traceparent.clone(),
         };
         let order = SagaOrder::Fire { timer: timer.name.clone(), due_at: timer.due_at };
         let told = desk.tell(&saga_id, order, Telling::internal(command, context)).await?;

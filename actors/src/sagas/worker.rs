@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use serde_json::{Value, value::to_raw_value};
 use sha2::{Digest, Sha256};
+use tracing::{Instrument, Span};
 
 use super::{
     desk::{Desk, Known, Telling, Told},
@@ -154,9 +155,24 @@ async fn rounds(desk: &Arc<Desk>, id: &AggregateId, mut next: Option<Known>) -> 
             desk.bus.write_side.registry.let_go(id);
             return Ok(());
         }
-        next = answers(desk, &known).await?;
+        let span = span(desk, &known);
+        next = answers(desk, &known).instrument(span).await?;
     }
     Ok(())
+}
+
+/// The span of what is done for an instance now: it goes on with the trace of whatever started the instance.
+fn span(desk: &Desk, known: &SagaRecord) -> Span {
+    let span = tracing::debug_span!(
+        "saga",
+        saga.id = %known.saga_id,
+        saga.r#type = known.saga_type,
+        correlation.id = %known.correlation_id,
+    );
+    if let Some(traceparent) = &known.traceparent {
+        desk.bus.write_side.traces.continue_from(&span, traceparent);
+    }
+    span
 }
 
 /// Gets every answer the instance waits for, and records it. The instance after that, if it is known.
@@ -210,8 +226,11 @@ async fn deliver(
     cause: Option<Arc<str>>,
 ) -> Result<Told, Setback> {
     let id = derived_command_id(&known.saga_id, known.started_at, label);
-    let context =
-        RequestContext { correlation_id: known.correlation_id.clone(), causation_id: cause, traceparent: None };
+    let context = RequestContext {
+        correlation_id: known.correlation_id.clone(),
+        causation_id: cause,
+        traceparent: known.traceparent.clone(),
+    };
     let told = desk.tell(&known.saga_id, SagaOrder::Deliver(delivery), Telling::internal(id, context)).await?;
     desk.is_well(&known.saga_id);
     Ok(told)
@@ -233,7 +252,7 @@ fn request(desk: &Desk, known: &SagaRecord, command: &PendingCommand) -> Result<
     request.context = RequestContext {
         correlation_id: known.correlation_id.clone(),
         causation_id: Some(Arc::from(command.issued_by.to_string())),
-        traceparent: None,
+        traceparent: known.traceparent.clone(),
     };
     // A refusal too is found again by whoever repeats the command: of two workers both must hear the same.
     request.idempotency = Some(Idempotency {

@@ -111,7 +111,8 @@ pub async fn restartable() -> Option<Restartable> {
 }
 
 impl Restartable {
-    async fn start(&self) {
+    /// Starts it (again).
+    pub async fn start(&self) {
         let mut command = Command::new(self.binaries.join("postgres"));
         command.arg("-D").arg(self.folder.path().join("data")).args(settings(self.port));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -130,6 +131,11 @@ impl Restartable {
     pub async fn restart(&self) {
         self.end("QUIT");
         self.start().await;
+    }
+
+    /// Ends it without ceremony, until it is started again.
+    pub fn stop(&self) {
+        self.end("QUIT");
     }
 
     /// Ends every session but this one's own.
