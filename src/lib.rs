@@ -10,6 +10,7 @@
 //! - [`sagas`]: long-running transactions over commands of the domains; pure
 //! - [`cache`]: where answers of queries are kept for a while
 //! - [`integrity`]: evidence against tampering: a Merkle tree over the log, signed checkpoints, proofs, verification
+//! - [`archive`]: backups and their restoration, exports and imports
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)
@@ -17,6 +18,7 @@
 //! - [`wire`]: the JSON that the HTTP door and the command line share
 
 pub mod app;
+pub mod archive;
 pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]

@@ -78,6 +78,17 @@ pub enum OpenError {
         /// The schema needed.
         needed: i64,
     },
+    /// A backup is being restored into it, or such an attempt was interrupted.
+    #[error(
+        "the database {what} holds an unfinished restoration of the backup {backup_id}: run `event-sourcing-cqrs restore` \
+         with the same file again to go on where it left off, or `event-sourcing-cqrs restore --discard` to empty it"
+    )]
+    UnfinishedRestore {
+        /// Which database, without secrets.
+        what: String,
+        /// The backup.
+        backup_id: uuid::Uuid,
+    },
     /// A migration that was applied is not the one this program holds.
     #[error(
         "the database {what} was made by another edition of migration {version}: applied migrations are never edited, \
