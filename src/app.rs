@@ -27,6 +27,7 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use evidence::vault;
 pub use storage::{Migrated, Storage};
 
 use crate::{

@@ -12,7 +12,9 @@
 mod audit;
 mod backup;
 mod content;
+pub mod event;
 mod frame;
+mod import;
 mod inspect;
 mod port;
 mod restore;
@@ -22,6 +24,7 @@ pub use crate::integrity::vault::Moved;
 pub use backup::{BackupError, BackupSummary, Source, back_up};
 pub use content::Manifest;
 pub use frame::FileError;
+pub use import::{ImportError, ImportOptions, Imported, import};
 pub use inspect::{Inspected, inspect, manifest};
 pub use port::{Refused, RestoreEnd, RestoreMark, RestorePage, RestoreStore};
 pub use restore::{RestoreError, Restored, restore};

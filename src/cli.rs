@@ -3,17 +3,26 @@
 //! Words work on the configured store through [`App`](event_sourcing_cqrs::app::App), or with `--url` on a running
 //! server over HTTP; both answer the same. Data goes to standard output, talk to standard error.
 
+mod backup;
+#[cfg(feature = "http")]
+mod bench;
 mod command;
+mod completions;
 mod config;
+mod doctor;
 mod events;
 mod exit;
+mod export;
+mod file;
 mod healthcheck;
+mod import;
 mod input;
 mod integrity;
 mod local;
 mod migrate;
 mod operation;
 mod output;
+mod progress;
 mod projection;
 mod query;
 #[cfg(feature = "http")]
@@ -29,7 +38,7 @@ mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
     telemetry,
@@ -121,12 +130,29 @@ enum Word {
     Diff(replay::Diff),
     /// Say whether the log is what was recorded: exit code 4 when it is not
     Verify(verify::Verify),
+    /// Write the log as CloudEvents, one a line
+    Export(export::Export),
+    /// Append events from such lines
+    Import(import::Import),
+    /// Back the log up, also while servers write to it
+    Backup(backup::Backup),
+    /// Put a backup into an empty store
+    Restore(backup::Restore),
+    /// Measure a server under load
+    #[cfg(feature = "http")]
+    Bench(bench::Bench),
+    /// Find what is wrong with settings, store and server, and tell how to mend it; changes nothing
+    Doctor,
     /// Look after checkpoints and keys
     #[command(subcommand)]
     Integrity(integrity::Integrity),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::Config),
+    /// Print a script that completes words and flags in a shell
+    Completions(completions::Completions),
+    /// Write manual pages into a folder
+    Manual(completions::Manual),
     /// Ask the server whether it is ready: exit code 0 or 1 within 3 s
     Healthcheck,
 }
@@ -163,7 +189,12 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
-    let settings = load(&globals)?;
+    let settings = match load(&globals) {
+        Err(failure) if matches!(word, Word::Doctor) => {
+            return doctor::without_settings(Output::new(globals.format), &failure);
+        }
+        loaded => loaded?,
+    };
     start_log(&settings, matches!(word, Word::Serve))?;
     let output = Output::new(globals.format);
     let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
@@ -190,6 +221,15 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Integrity(word) => word.run(context).await,
         Word::Diff(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
+        Word::Export(word) => word.run(context).await,
+        Word::Import(word) => Box::pin(word.run(context)).await,
+        Word::Backup(word) => Box::pin(word.run(context)).await,
+        Word::Restore(word) => Box::pin(word.run(context)).await,
+        #[cfg(feature = "http")]
+        Word::Bench(word) => Box::pin(word.run(context)).await,
+        Word::Doctor => Box::pin(doctor::run(context)).await,
+        Word::Completions(word) => word.run(Cli::command(), context.output),
+        Word::Manual(word) => word.run(Cli::command()),
         Word::Healthcheck => healthcheck::run(context).await,
     }
 }
@@ -231,8 +271,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

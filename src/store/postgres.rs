@@ -7,6 +7,7 @@ mod call;
 mod commits;
 mod error;
 mod events;
+mod facts;
 mod heads;
 mod journal;
 mod listener;
@@ -35,6 +36,7 @@ use self::{
 };
 use super::{OpenError, schema};
 
+pub use facts::PostgresFacts;
 pub use listener::PostgresListener;
 
 const MIGRATIONS: &[(&str, &str)] = &[
