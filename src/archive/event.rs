@@ -168,7 +168,8 @@ pub fn parse(line: &str) -> Result<Incoming, LineError> {
     }
     let named = |name: &str, error: &dyn std::fmt::Display| wrong(format!("{name} {error}"));
     let subject = read.subject.as_deref().ok_or_else(|| wrong("subject is missing: it names the stream"))?;
-    let kind = read.aggregatetype.as_deref().ok_or_else(|| wrong("aggregatetype is missing: the type of the stream"))?;
+    let kind =
+        read.aggregatetype.as_deref().ok_or_else(|| wrong("aggregatetype is missing: the type of the stream"))?;
     let id: Uuid = read.id.parse().map_err(|_| wrong(format!("id must be a UUID, not {:?}", read.id)))?;
     let sequence = read.aggregatesequence.as_deref().map(|text| match text.parse() {
         Ok(number @ 1..) => Ok(Sequence(number)),
@@ -259,7 +260,10 @@ mod tests {
             assert!(!line.contains(['\n', '\r']), "{line}");
             assert_eq!(place(&line), Some((9, DateTime::UNIX_EPOCH)));
             let read = parse(&line).unwrap();
-            assert_eq!((&read.body.data[..], &read.body.metadata[..]), (data.as_bytes(), event.metadata.get().as_bytes()));
+            assert_eq!(
+                (&read.body.data[..], &read.body.metadata[..]),
+                (data.as_bytes(), event.metadata.get().as_bytes())
+            );
             assert_eq!((read.sequence, read.checksum.as_deref()), (Some(Sequence(1)), Some(event.checksum.as_str())));
         }
     }

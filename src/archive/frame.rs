@@ -50,7 +50,9 @@ pub enum FileError {
     #[error("this is no backup that `event-sourcing-cqrs backup` made")]
     NoBackup,
     /// Its format is another.
-    #[error("the backup has a format that this program does not know: restore it with the program that made it, or a newer one")]
+    #[error(
+        "the backup has a format that this program does not know: restore it with the program that made it, or a newer one"
+    )]
     NewerFormat,
     /// It is not what was written.
     #[error("the backup is damaged at byte {offset}: {reason}; take another copy of it, or another backup")]
@@ -99,7 +101,8 @@ impl<W: Write> Writer<W> {
 
     /// Writes a frame; what does not shrink is stored as it is.
     pub fn write(&mut self, kind: Kind, content: &[u8]) -> io::Result<FrameDigest> {
-        let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "more in one event than a backup takes: 256 MiB");
+        let too_large =
+            || io::Error::new(io::ErrorKind::InvalidInput, "more in one event than a backup takes: 256 MiB");
         if content.len() > CONTENT_BYTES_MAX {
             return Err(too_large());
         }
@@ -164,7 +167,8 @@ impl<R: Read> Reader<R> {
         let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (kind, is_packed, stored_bytes, content_bytes) = (Kind::of(head[0]), head[1], number(2), number(6));
         let fits = stored_bytes <= CONTENT_BYTES_MAX && content_bytes <= CONTENT_BYTES_MAX && is_packed <= 1;
-        let kind = kind.filter(|_| fits).ok_or_else(|| self.damaged("a part begins with something else than a head"))?;
+        let kind =
+            kind.filter(|_| fits).ok_or_else(|| self.damaged("a part begins with something else than a head"))?;
         // Grows with what is there, so that a wrong length costs no memory.
         let mut stored = Vec::new();
         self.from.by_ref().take(stored_bytes as u64).read_to_end(&mut stored)?;

@@ -192,7 +192,8 @@ impl Import<'_> {
     /// Stores what is not there yet; `false` when the streams have moved meanwhile.
     async fn attempt(&mut self, page: &[(u64, Incoming)]) -> Result<bool, ImportError> {
         let there = self.known(page).await?;
-        let new: Vec<&(u64, Incoming)> = page.iter().filter(|(_, one)| !there.contains_key(&one.body.event_id)).collect();
+        let new: Vec<&(u64, Incoming)> =
+            page.iter().filter(|(_, one)| !there.contains_key(&one.body.event_id)).collect();
         for (line, incoming) in page {
             if let Some(event) = there.get(&incoming.body.event_id) {
                 same(*line, incoming, event)?;

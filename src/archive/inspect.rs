@@ -74,7 +74,9 @@ impl<R: Read> Opened<R> {
         let checkpoints = checkpoints.collect::<Result<Vec<_>, _>>();
         let checkpoints = checkpoints.map_err(|error| reader.damaged(format!("a checkpoint in it: {error}")))?;
         if let Some(foreign) = checkpoints.iter().find(|one| one.checkpoint.origin.store_id != manifest.store_id) {
-            return Err(reader.damaged(format!("a checkpoint in it is of another store, {}", foreign.checkpoint.origin)));
+            return Err(
+                reader.damaged(format!("a checkpoint in it is of another store, {}", foreign.checkpoint.origin))
+            );
         }
         let moved = Moved { keys, checkpoints, signing_key: evidence.signing_key };
         Ok(Self { reader, manifest, moved })
@@ -145,9 +147,10 @@ pub fn inspect<R: Read>(
     let known = outside(&manifest)?;
     let mut remarks = remarks(&manifest, &opened.moved, &known);
     // Later ones are of events that were recorded after the backup.
-    let anchors = opened.moved.checkpoints.iter().chain(&known.checkpoints).filter(|one| {
-        one.checkpoint.head.size <= head && one.checkpoint.origin.acceptances == manifest.acceptances
-    });
+    let anchors =
+        opened.moved.checkpoints.iter().chain(&known.checkpoints).filter(|one| {
+            one.checkpoint.head.size <= head && one.checkpoint.origin.acceptances == manifest.acceptances
+        });
     let mut audit = Audit::new(anchors.cloned().collect(), None);
     let mut done = 0;
     let read = opened.read(&mut audit, |rows, _| {
@@ -206,7 +209,10 @@ fn remarks(manifest: &Manifest, own: &Moved, known: &Moved) -> Vec<String> {
     if let Some(newest) = known.checkpoints.last().map(|newest| newest.checkpoint.head.size)
         && newest > manifest.head_position
     {
-        remarks.push(format!("the backup ends at {}, before the newest checkpoint here ({newest})", manifest.head_position));
+        remarks.push(format!(
+            "the backup ends at {}, before the newest checkpoint here ({newest})",
+            manifest.head_position
+        ));
     }
     remarks
 }

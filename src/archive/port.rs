@@ -46,13 +46,17 @@ pub struct RestoreEnd {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The store holds events.
-    #[error("the store has events already ({head} positions): a backup is restored into an empty store only; name another with --database-url")]
+    #[error(
+        "the store has events already ({head} positions): a backup is restored into an empty store only; name another with --database-url"
+    )]
     NotEmpty {
         /// Position of the last one.
         head: u64,
     },
     /// The store holds part of another backup.
-    #[error("the store holds an unfinished restoration of another backup ({backup_id}): go on with that one, or give it up with `restore --discard`")]
+    #[error(
+        "the store holds an unfinished restoration of another backup ({backup_id}): go on with that one, or give it up with `restore --discard`"
+    )]
     AnotherBackup {
         /// That backup.
         backup_id: Uuid,

@@ -131,7 +131,9 @@ pub async fn restore<R: Read + Send + 'static>(
         tree_root: hex::encode(root),
         resumed_after,
         report,
-        newer_checkpoint: newest_here.filter(|(is_other, newest)| *is_other || *newest > size).map(|(_, newest)| newest),
+        newer_checkpoint: newest_here
+            .filter(|(is_other, newest)| *is_other || *newest > size)
+            .map(|(_, newest)| newest),
     })
 }
 

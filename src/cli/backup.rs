@@ -11,7 +11,8 @@ use event_sourcing_actors::ports::SystemClock;
 use event_sourcing_cqrs::{
     app::{self, Storage},
     archive::{
-        BackupError, BackupSummary, FileError, Inspected, Refused, RestoreError, Restored, Source, back_up, inspect, restore,
+        BackupError, BackupSummary, FileError, Inspected, Refused, RestoreError, Restored, Source, back_up, inspect,
+        restore,
     },
     integrity::Report,
     settings::{Database, Settings},
@@ -66,7 +67,9 @@ fn milliseconds(since: std::time::Instant) -> f64 {
 
 fn store_only(context: &Context, word: &str) -> Result<(), Failure> {
     if context.url.is_some() {
-        return Err(Failure::usage(format!("{word} works on the configured store, also beside a server, not with --url")));
+        return Err(Failure::usage(format!(
+            "{word} works on the configured store, also beside a server, not with --url"
+        )));
     }
     if context.settings.event_store.database_url == Database::Memory {
         return Err(Failure::usage("memory: belongs to one process, so there is nothing to be found there"));
@@ -105,8 +108,8 @@ impl Backup {
         }
         let new = NewFile::create(&self.file)?;
         let out = new.file.try_clone().map_err(|error| cannot("written", &self.file, &error))?;
-        let backed = back_up(source, BufWriter::with_capacity(1 << 20, out), &mut |done, total| bar.show(done, total));
-        let backed = backed.await;
+        let out = BufWriter::with_capacity(1 << 20, out);
+        let backed = back_up(source, out, &mut |done, total| bar.show(done, total)).await;
         bar.end();
         let summary = match backed {
             Ok((summary, mut out)) => out.flush().map(|()| summary).map_err(BackupError::Write),
@@ -127,8 +130,7 @@ impl Backup {
         if self.with_signing_key {
             talk("the backup holds the secret key: keep it as you keep that");
         }
-        let answer =
-            BackedUp { file: self.file.display().to_string(), summary, duration_ms: milliseconds(started) };
+        let answer = BackedUp { file: self.file.display().to_string(), summary, duration_ms: milliseconds(started) };
         context.output.document(&answer, || human(&answer))
     }
 }
@@ -185,11 +187,7 @@ async fn discard(context: &Context, storage: &Storage) -> Result<(), Failure> {
     })
 }
 
-async fn fill(
-    context: &Context,
-    storage: &Storage,
-    file: impl std::io::Read + Send + 'static,
-) -> Result<(), Failure> {
+async fn fill(context: &Context, storage: &Storage, file: impl std::io::Read + Send + 'static) -> Result<(), Failure> {
     let store = storage.restorable().ok_or_else(|| Failure::usage("memory: cannot be restored into"))?;
     let mut bar = Bar::new(RESTORING);
     let settings = context.settings.clone();
@@ -229,11 +227,10 @@ pub(crate) async fn verify_file(context: &Context, path: &Path) -> Result<Report
     let settings = context.settings.clone();
     let inspected = tokio::task::spawn_blocking(move || {
         let mut bar = Bar::new(VERIFYING);
-        let found = inspect(
-            file,
-            |manifest| app::vault(&settings, manifest.store_id).moved(false),
-            &mut |done, total| bar.show(done, total),
-        );
+        let found =
+            inspect(file, |manifest| app::vault(&settings, manifest.store_id).moved(false), &mut |done, total| {
+                bar.show(done, total)
+            });
         bar.end();
         found
     });

@@ -63,7 +63,9 @@ struct Findings {
 /// Looks at everything that can be looked at.
 pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     if context.url.is_some() {
-        return Err(Failure::usage("doctor looks at this machine and the configured store; `status --url` asks a server"));
+        return Err(Failure::usage(
+            "doctor looks at this machine and the configured store; `status --url` asks a server",
+        ));
     }
     let mut checks = vec![settings(&context)];
     checks.extend(machine::checks(&context));
@@ -93,7 +95,11 @@ fn settings(context: &Context) -> Check {
     let from = |lead: &str| explained.iter().filter(|one| one.source.starts_with(lead)).count();
     let (files, environment, flags) = (from("file"), from("environment"), from("flag"));
     if let Err(error) = App::builder().settings(context.settings.clone()).check() {
-        return Check::fail("settings", error.to_string(), "correct it; `config show` tells each value with its source");
+        return Check::fail(
+            "settings",
+            error.to_string(),
+            "correct it; `config show` tells each value with its source",
+        );
     }
     let said = format!(
         "valid: {files} values from files, {environment} from the environment, {flags} from flags, the rest defaults"

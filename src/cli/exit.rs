@@ -77,10 +77,15 @@ impl Failure {
 
     /// What helps where a disk is full, which databases tell in words of their own.
     fn and_space(self) -> Self {
-        let is_full = self.lines.iter().any(|line| {
-            ["disk is full", "No space left", "disk full"].iter().any(|words| line.contains(words))
-        });
-        if is_full { self.and("free some space on the disk of the database; nothing that was confirmed is lost") } else { self }
+        let is_full = self
+            .lines
+            .iter()
+            .any(|line| ["disk is full", "No space left", "disk full"].iter().any(|words| line.contains(words)));
+        if is_full {
+            self.and("free some space on the disk of the database; nothing that was confirmed is lost")
+        } else {
+            self
+        }
     }
 
     /// Says it on standard error.

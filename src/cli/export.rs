@@ -127,7 +127,11 @@ impl Export {
 
     fn broken(&self, error: io::Error) -> Failure {
         // Whoever read standard output has seen enough.
-        if is_standard(&self.file) { error.into() } else { cannot("written", &self.file, &error).and("--resume goes on") }
+        if is_standard(&self.file) {
+            error.into()
+        } else {
+            cannot("written", &self.file, &error).and("--resume goes on")
+        }
     }
 }
 

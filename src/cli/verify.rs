@@ -62,9 +62,9 @@ impl Verify {
                 target.verify_stream(stream).await.and_then(|report| told_stream(context.output, &report))
             }
             (Target::Local(local), None) if self.accept_rollback => accept(local, context.output).await,
-            (Target::Local(local), None) => {
-                verified(local, from.as_deref(), self.backup.is_some()).await.and_then(|report| told(context.output, &report))
-            }
+            (Target::Local(local), None) => verified(local, from.as_deref(), self.backup.is_some())
+                .await
+                .and_then(|report| told(context.output, &report)),
             #[cfg(feature = "http")]
             (Target::Remote(_), None) => by_server(&target, from.as_deref(), context.output).await,
         };

@@ -67,6 +67,7 @@ fn layers_name_only_what_they_may() {
         ("src/store", &["crate::domain", "crate::http", "crate::settings", "crate::app", "warp"]),
         ("src/http", &["crate::store", "crate::app", "crate::settings", "sqlx", "ractor"]),
         ("src/integrity", &["sqlx", "redis", "warp", "crate::store", "crate::http", "crate::settings", "crate::app"]),
+        ("src/archive", &["sqlx", "redis", "warp", "crate::store", "crate::http", "crate::settings", "crate::app"]),
         ("src/cli", &["crate::store", "sqlx", "ractor"]),
         ("src/settings", &["crate::store", "crate::http", "crate::app", "crate::domain", "sqlx", "tokio"]),
     ];

@@ -28,6 +28,8 @@ use super::{
 const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
 /// Connections that make the accounts.
 const MAKERS_MAX: u32 = 64;
+/// Requests between the first ones of two connections of a closed load.
+const CONNECTION_TICKETS: u64 = 1 << 40;
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -114,7 +116,8 @@ impl Load {
         let telling = tokio::spawn(shared.clone().tell());
         let (mut commands, mut queries) = (Tally::new(), Tally::new());
         while let Some(worked) = workers.join_next().await {
-            let (more_commands, more_queries) = worked.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            let (more_commands, more_queries) =
+                worked.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
             commands.add(&more_commands);
             queries.add(&more_queries);
         }
@@ -176,7 +179,8 @@ impl Shared {
                 }
                 Pace::Closed => {
                     own += 1;
-                    (u64::from(number) + (own - 1) * u64::from(self.load.connections), Instant::now())
+                    // Each connection has the whole mix.
+                    (u64::from(number) * CONNECTION_TICKETS + own, Instant::now())
                 }
             };
             if due >= end {

@@ -150,7 +150,9 @@ impl Results {
             text.push_str(&format!("error {}: {count}\n", super::super::text::harmless(code)));
         }
         match self.rate_wanted {
-            Some(rate) => text.push_str(&format!("open load of {rate} requests/s; latencies count from when a request was due\n")),
+            Some(rate) => {
+                text.push_str(&format!("open load of {rate} requests/s; latencies count from when a request was due\n"))
+            }
             None => text.push_str(&format!("closed load of {} connections\n", self.connections)),
         }
         if let Some(comparison) = &self.comparison {

@@ -53,7 +53,9 @@ fn unopened(shown: &str, error: &AppError) -> Check {
         AppError::Open(OpenError::Unavailable { .. }) => {
             Check::fail(NAME, said, "start the database, and check host, port and firewall in DATABASE_URL")
         }
-        AppError::Open(OpenError::Configuration { .. }) => Check::fail(NAME, said, "correct DATABASE_URL as the sentence says"),
+        AppError::Open(OpenError::Configuration { .. }) => {
+            Check::fail(NAME, said, "correct DATABASE_URL as the sentence says")
+        }
         _ => Check::fail(NAME, said, "correct DATABASE_URL, or restore a backup if the database is damaged"),
     }
 }
@@ -112,12 +114,16 @@ fn postgres(context: &Context, facts: &event_sourcing_cqrs::store::PostgresFacts
             "create the database with ENCODING 'UTF8' and move over with backup and restore",
         ),
     );
-    let (most, own) = (i64::from(facts.max_connections), i64::from(context.settings.event_store.pool_connections_max) + 2);
+    let (most, own) =
+        (i64::from(facts.max_connections), i64::from(context.settings.event_store.pool_connections_max) + 2);
     let free = most - facts.connections;
     is(
         "postgres connections",
         free >= own,
-        format!("{} of {most} sessions are in use, {} by this program; another server takes up to {own}", facts.connections, facts.own_connections),
+        format!(
+            "{} of {most} sessions are in use, {} by this program; another server takes up to {own}",
+            facts.connections, facts.own_connections
+        ),
         Check::warn(
             "postgres connections",
             format!("{} of {most} sessions are in use; another server takes up to {own}", facts.connections),

@@ -106,7 +106,8 @@ fn checkpoint_target(target: &Path) -> Check {
     const NAME: &str = "checkpoint target";
     let (shown, folder) = (target.display(), parent(target));
     if !folder.is_dir() {
-        let next = format!("make {} or mount what should be there, or take it out of integrity.targets", folder.display());
+        let next =
+            format!("make {} or mount what should be there, or take it out of integrity.targets", folder.display());
         return Check::fail(NAME, format!("the folder of {shown} is not there"), next);
     }
     if !may_write(&folder) {
@@ -167,7 +168,11 @@ pub(super) async fn port(context: &Context) -> Check {
             let next = "choose a port from 1024 on with BIND_ADDRESS, or give the server the right to use this one";
             Check::fail(NAME, format!("this user may not listen at {address}"), next)
         }
-        _ => Check::fail(NAME, format!("nobody can listen at {address}: {error}"), "set BIND_ADDRESS to one of this machine"),
+        _ => Check::fail(
+            NAME,
+            format!("nobody can listen at {address}: {error}"),
+            "set BIND_ADDRESS to one of this machine",
+        ),
     }
 }
 

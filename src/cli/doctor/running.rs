@@ -58,9 +58,9 @@ async fn evidence(context: &Context, local: &Local) -> Vec<Check> {
     } else {
         Check::pass(LOG, format!("it takes appends; its head is position {}", state.head))
     });
-    let micros = |position: u64| {
+    let micros = async |position: u64| {
         let position = i64::try_from(position).unwrap_or(i64::MAX);
-        async { local.bounded(tree.rows(position, 1)).await.ok()?.iter().next().map(|row| row.recorded_at) }
+        local.bounded(tree.rows(position, 1)).await.ok()?.iter().next().map(|row| row.recorded_at)
     };
     if let Some(ahead) = micros(state.head.max(1)).await.map(|micros| -age_s(micros)).filter(|_| state.head > 0) {
         checks.push(if ahead > AHEAD_SECONDS_MAX {
@@ -100,9 +100,10 @@ async fn vault(context: &Context, local: &Local) -> Vec<Check> {
                 let next = "mount what should be there, or take it out of integrity.targets";
                 Check::warn(NAME, format!("a checkpoint cannot be read: {trouble}"), next)
             }
-            (None, None, Some(newest)) => {
-                Check::pass(NAME, format!("the newest one outside of the database covers {}", newest.checkpoint.head.size))
-            }
+            (None, None, Some(newest)) => Check::pass(
+                NAME,
+                format!("the newest one outside of the database covers {}", newest.checkpoint.head.size),
+            ),
             (None, None, None) => Check::pass(NAME, "none is signed yet"),
         },
         Ok(Err(error)) => {
@@ -150,7 +151,8 @@ fn projections(reports: &[ProjectionReport]) -> Check {
             return Check::warn(NAME, format!("nobody keeps read models; {name} is {lag} events behind"), next);
         }
         if has_owner && lag > LAG_EVENTS_MAX && report.lag_seconds > LAG_SECONDS_MAX {
-            let next = "look at the server's log and at `projection list`: it may be rebuilding, or too slow for the load";
+            let next =
+                "look at the server's log and at `projection list`: it may be rebuilding, or too slow for the load";
             return Check::warn(NAME, format!("{name} is {lag} events and {:.0} s behind", report.lag_seconds), next);
         }
     }
@@ -165,7 +167,8 @@ async fn sagas(local: &Local) -> Check {
         Ok(page) if page.items.is_empty() => Check::pass(NAME, "none has failed"),
         Ok(page) => {
             let more = if page.next_cursor.is_some() { " or more" } else { "" };
-            let next = "`saga list --status failed` lists them; `saga show` tells why; then `saga retry` or `saga cancel`";
+            let next =
+                "`saga list --status failed` lists them; `saga show` tells why; then `saga retry` or `saga cancel`";
             Check::warn(NAME, format!("{}{more} have failed and wait for an operator", page.items.len()), next)
         }
         Err(failure) => Check::warn(NAME, failure.to_string(), "start a server, which makes the list of sagas"),

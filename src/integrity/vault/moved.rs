@@ -58,8 +58,7 @@ impl Vault {
                 replace(&path, &format!("{}\n", secret.trim()))?;
             }
             let there = self.keys()?;
-            let mut keys: Vec<VerifierKey> =
-                moved.keys.iter().filter(|key| !there.contains(key)).cloned().collect();
+            let mut keys: Vec<VerifierKey> = moved.keys.iter().filter(|key| !there.contains(key)).cloned().collect();
             if !keys.is_empty() {
                 // What is there stays last: it is in use.
                 keys.extend(there);

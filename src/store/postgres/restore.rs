@@ -72,7 +72,8 @@ struct Columns {
 impl Columns {
     fn push(&mut self, row: &StoredRow<'_>) -> Option<()> {
         // PostgreSQL keeps no text with U+0000.
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).map(str::to_owned);
+        let text =
+            |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).map(str::to_owned);
         self.positions.push(row.position);
         self.ids.push(text(row.aggregate_id)?);
         self.kinds.push(text(row.aggregate_type)?);

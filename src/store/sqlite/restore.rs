@@ -66,7 +66,8 @@ impl SqliteStore {
         let now = self.clock.now().timestamp_micros();
         let mut writing = self.writer.begin(true).await?;
         let connection = &mut writing.connection;
-        let in_use: bool = sqlx::query_scalar(IN_USE).bind(now).fetch_one(&mut *connection).await.map_err(store_error)?;
+        let in_use: bool =
+            sqlx::query_scalar(IN_USE).bind(now).fetch_one(&mut *connection).await.map_err(store_error)?;
         let head: i64 = sqlx::query_scalar(HEAD).fetch_one(&mut *connection).await.map_err(store_error)?;
         let marked = mark(&mut *connection).await.map_err(store_error)?;
         let head = head.cast_unsigned();
