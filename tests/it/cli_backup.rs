@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support::{
     postgres,
     server::Server,
-    words::{create, events, expect, notes},
+    words::{create, create_at, events, expect, notes},
 };
 
 const SEALING: (&str, &str) = ("ES__INTEGRITY__INTERVAL_MS", "50");
@@ -37,14 +37,14 @@ fn root(events: &[Value]) -> String {
 
 /// Backs a server's store up while two clients write to it; the summary.
 fn backed_up_while_writing(server: &Server, folder: &Path, environment: &[(&str, &str)], name: &str) -> Value {
-    let (ends, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (ends, written, port) = (AtomicBool::new(false), AtomicUsize::new(0), server.port);
     std::thread::scope(|scope| {
         for client in 0..2 {
             let (ends, written) = (&ends, &written);
             scope.spawn(move || {
                 let mut number = 0;
                 while !ends.load(Ordering::Relaxed) {
-                    assert_eq!(create(server, &format!("{name}-{client}-{number}")), 200);
+                    assert_eq!(create_at(port, &format!("{name}-{client}-{number}")), 200);
                     written.fetch_add(1, Ordering::Relaxed);
                     number += 1;
                 }

@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -19,9 +25,21 @@ pub fn expect(code: i32, folder: &Path, environment: &[(&str, &str)], words: &[&
 
 /// Creates an account; the status of the answer.
 pub fn create(server: &Server, id: &str) -> u16 {
+    create_at(server.port, id)
+}
+
+/// The same at a port, for threads that share no [`Server`].
+pub fn create_at(port: u16, id: &str) -> u16 {
     let data = json!({ "owner": "o", "initial_balance": 1 });
-    let body = json!({ "command_type": "CreateAccount", "aggregate_id": id, "data": data });
-    server.request("POST", "/api/v1/commands", &body.to_string()).0
+    let body = json!({ "command_type": "CreateAccount", "aggregate_id": id, "data": data }).to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // HTTP/1.0: the answer ends with the connection.
+    let head = "POST /api/v1/commands HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length";
+    stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Lines of CloudEvents as another program would make them: `events` notes of `bytes` each over `streams` streams.
