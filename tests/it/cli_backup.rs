@@ -178,7 +178,7 @@ async fn restoration_that_broke_off_says_so_and_is_gone_on_with() {
     let path = folder.path();
     std::fs::write(path.join("half"), &good[..frames[5] + 5]).unwrap();
     std::fs::write(path.join("other-notes"), notes(3, 1, 10)).unwrap();
-    let other = [("DATABASE_URL", "sqlite://other/o.db")];
+    let other = [("DATABASE_URL", "sqlite://others/o.db")];
     expect(0, path, &other, &["import", "other-notes"]);
     expect(0, path, &other, &["backup", "other"]);
     for url in ["sqlite://target/new.db", database.url.as_str()] {

@@ -82,6 +82,19 @@ fn stall_of_the_server_is_in_the_latency_of_every_request_that_was_due_meanwhile
 }
 
 #[test]
+fn requests_that_could_not_be_sent_in_time_are_counted_and_the_run_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let server = Server::start(path, &[]);
+    let words = ["bench", "--rate", "20000", "--concurrency", "1", "--duration", "1", "--warm-up", "0.1"];
+    let rest = ["--aggregates", "2", "--timeout", "1", "--format", "json", "--url", &server.url()];
+    let results = expect(0, path, &[], &[&words[..], &rest].concat()).json();
+    assert_eq!(results["all"]["requests"], 20_000, "{results}");
+    let unsent = results["all"]["errors_by_code"]["not-sent"].as_u64().unwrap();
+    assert!(unsent > 0 && results["all"]["latency_ms"]["max"].as_f64().unwrap() >= 1_000.0, "{results}");
+}
+
+#[test]
 fn errors_are_counted_by_code_and_a_server_that_is_away_ends_with_6() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -86,7 +86,7 @@ fn server_beside_is_recognised_and_another_program_on_its_port_is_not() {
     let own = format!("127.0.0.1:{}", server.port);
     let beside = doctor(0, folder.path(), &[("BIND_ADDRESS", own.as_str())]);
     finds(&beside, "port", "pass", "a server of this kind answers");
-    finds(&beside, "servers", "pass", "one other process works on this store");
+    finds(&beside, "servers", "pass", "others work on this store");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let foreign = doctor(1, folder.path(), &[("BIND_ADDRESS", address.as_str())]);

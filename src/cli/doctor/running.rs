@@ -1,6 +1,6 @@
 //! What the store and those who work on it say: log, evidence, read models, sagas, cache.
 
-use std::{collections::BTreeSet, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use event_sourcing_actors::{
     ports::{Clock, SystemClock},
@@ -117,11 +117,10 @@ async fn vault(context: &Context, local: &Local) -> Vec<Check> {
 }
 
 fn servers(reports: &[ProjectionReport]) -> Check {
-    let owners: BTreeSet<_> = reports.iter().filter_map(|report| report.owner).collect();
-    let said = match owners.len() {
+    let owned = reports.iter().filter(|report| report.owner.is_some()).count();
+    let said = match owned {
         0 => "no other process keeps read models of this store".to_owned(),
-        1 => "one other process works on this store".to_owned(),
-        more => format!("{more} other processes work on this store"),
+        owned => format!("others work on this store: they keep {owned} of its {} read models", reports.len()),
     };
     Check::pass("servers", said)
 }
