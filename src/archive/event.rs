@@ -12,7 +12,7 @@ use event_sourcing_actors::{
     digest::Covered,
     envelope::{EventBody, Metadata},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -78,9 +78,14 @@ struct Read<'a> {
     correlationid: Option<Cow<'a, str>>,
     causationid: Option<Cow<'a, str>>,
     traceparent: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     data_base64: Option<Cow<'a, str>>,
+}
+
+/// `null` is a payload like any other, and not an absent one.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// What a line asks for.
