@@ -31,6 +31,7 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use evidence::vault;
 pub use master_keys::MasterKeyError;
 pub use registered::Registered;
 pub use storage::{Migrated, Storage};

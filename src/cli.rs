@@ -3,12 +3,20 @@
 //! Words work on the configured store through [`App`](event_sourcing_cqrs::app::App), or with `--url` on a running
 //! server over HTTP; both answer the same. Data goes to standard output, talk to standard error.
 
+mod backup;
+#[cfg(feature = "http")]
+mod bench;
 mod command;
+mod completions;
 mod config;
+mod doctor;
 mod erase;
 mod events;
 mod exit;
+mod export;
+mod file;
 mod healthcheck;
+mod import;
 mod input;
 mod integrity;
 mod local;
@@ -16,6 +24,7 @@ mod migrate;
 mod openapi;
 mod operation;
 mod output;
+mod progress;
 mod projection;
 mod query;
 #[cfg(feature = "http")]
@@ -33,7 +42,7 @@ mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
     telemetry::{self, LogControl, Tracing},
@@ -135,6 +144,19 @@ enum Word {
     Diff(replay::Diff),
     /// Say whether the log is what was recorded: exit code 4 when it is not
     Verify(verify::Verify),
+    /// Write the log as CloudEvents, one a line
+    Export(export::Export),
+    /// Append events from such lines
+    Import(import::Import),
+    /// Back the log up, also while servers write to it
+    Backup(backup::Backup),
+    /// Put a backup into an empty store
+    Restore(backup::Restore),
+    /// Measure a server under load
+    #[cfg(feature = "http")]
+    Bench(bench::Bench),
+    /// Find what is wrong with settings, store and server, and tell how to mend it; changes nothing
+    Doctor,
     /// Look after checkpoints and keys
     #[command(subcommand)]
     Integrity(integrity::Integrity),
@@ -148,6 +170,10 @@ enum Word {
     Config(config::Config),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
+    /// Print a script that completes words and flags in a shell
+    Completions(completions::Completions),
+    /// Write manual pages into a folder
+    Manual(completions::Manual),
     /// Ask the server whether it is ready: exit code 0 or 1 within 3 s
     Healthcheck,
 }
@@ -190,7 +216,12 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
-    let settings = load(&globals)?;
+    let settings = match load(&globals) {
+        Err(failure) if matches!(word, Word::Doctor) => {
+            return doctor::without_settings(Output::new(globals.format), &failure);
+        }
+        loaded => loaded?,
+    };
     let is_server = matches!(word, Word::Serve);
     // A word is over before anybody would look at its spans.
     let tracing = if is_server { Tracing::from_environment() } else { Tracing::default() };
@@ -236,6 +267,15 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Audit(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Openapi => openapi::run(context).await,
+        Word::Export(word) => word.run(context).await,
+        Word::Import(word) => Box::pin(word.run(context)).await,
+        Word::Backup(word) => Box::pin(word.run(context)).await,
+        Word::Restore(word) => Box::pin(word.run(context)).await,
+        #[cfg(feature = "http")]
+        Word::Bench(word) => Box::pin(word.run(context)).await,
+        Word::Doctor => Box::pin(doctor::run(context)).await,
+        Word::Completions(word) => word.run(Cli::command(), context.output),
+        Word::Manual(word) => word.run(Cli::command()),
         Word::Healthcheck => healthcheck::run(context).await,
     }
 }
@@ -280,8 +320,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -5,13 +5,13 @@
 //! `docs/evidence.md` tells what this promises and what it does not.
 
 mod accept;
-mod check;
+pub(crate) mod check;
 mod health;
 pub mod memory;
 pub mod note;
-mod pages;
+pub(crate) mod pages;
 pub mod port;
-mod proofs;
+pub(crate) mod proofs;
 mod report;
 mod seal;
 mod stream;

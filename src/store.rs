@@ -23,7 +23,7 @@ pub mod postgres;
 pub mod sqlite;
 
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresOptions, PostgresStore};
+pub use postgres::{PostgresFacts, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -81,6 +81,17 @@ pub enum OpenError {
         found: i64,
         /// The schema needed.
         needed: i64,
+    },
+    /// A backup is being restored into it, or such an attempt was interrupted.
+    #[error(
+        "the database {what} holds an unfinished restoration of the backup {backup_id}: run `event-sourcing-cqrs restore` \
+         with the same file again to go on where it left off, or `event-sourcing-cqrs restore --discard` to empty it"
+    )]
+    UnfinishedRestore {
+        /// Which database, without secrets.
+        what: String,
+        /// The backup.
+        backup_id: uuid::Uuid,
     },
     /// A migration that was applied is not the one this program holds.
     #[error(

@@ -210,6 +210,19 @@ impl Catalog {
         self.models.get(aggregate_type).is_some_and(|model| !model.personal().is_empty())
     }
 
+    /// Whether an event that comes from elsewhere can be read here: by the aggregate that its stream belongs to, whose event
+    /// type it must be. Events of generic streams are read by nobody, but must not be of a type that an aggregate owns.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn check_event(&self, event: &RecordedEvent) -> Result<(), CodecError> {
+        let owner = self.owner_of_event(event.event_type.as_str());
+        if owner.is_some_and(|owner| *owner != event.aggregate_type) {
+            return Err(CodecError::UnknownEventType { event_type: event.event_type.to_string() });
+        }
+        self.model(&event.aggregate_type).empty().fold(event, &self.upcasters)
+    }
+
     /// Whether an aggregate type is an aggregate's (else a stream of that type is generic).
     #[must_use]
     pub fn owns(&self, aggregate_type: &AggregateType) -> bool {

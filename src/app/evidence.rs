@@ -3,12 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{Runtime, ports::SystemClock};
+use uuid::Uuid;
 
 use super::{AppError, Storage};
 use crate::{
     integrity::{Integrity, Parts, memory::MemoryTree, port::TreeStore, vault::Vault},
     settings::{Database, Settings},
 };
+
+/// Where the settings say that keys and checkpoints of a store are.
+#[must_use]
+pub fn vault(settings: &Settings, store_id: Uuid) -> Vault {
+    let targets = settings.integrity.targets.clone();
+    match settings.event_store.database_url {
+        Database::Memory => Vault::in_memory(store_id, targets),
+        _ => Vault::in_folder(settings.integrity_directory(), store_id, targets),
+    }
+}
 
 /// Begins to seal, or only makes ready to look.
 pub(super) async fn start(
@@ -28,11 +39,7 @@ pub(super) async fn start(
         #[cfg(feature = "postgres")]
         Storage::Postgres(store) => Arc::new(store.clone()),
     };
-    let (folder, targets) = (settings.integrity_directory(), settings.integrity.targets.clone());
-    let vault = match settings.event_store.database_url {
-        Database::Memory => Vault::in_memory(store.tree_id(), targets),
-        _ => Vault::in_folder(folder.clone(), store.tree_id(), targets),
-    };
+    let (folder, vault) = (settings.integrity_directory(), vault(settings, store.tree_id()));
     let parts = Parts {
         store,
         vault,

@@ -14,6 +14,8 @@ use crate::store::{PostgresOptions, PostgresStore};
 use crate::store::{SqliteOptions, SqliteStore};
 use crate::{
     app::AppError,
+    archive::RestoreStore,
+    integrity::{memory::MemoryTree, port::TreeStore},
     settings::{self, Database},
     store::OpenError,
 };
@@ -29,11 +31,14 @@ pub(crate) struct Opening {
     /// Whether to bring an older schema up to date.
     #[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, reason = "only SQL has a schema"))]
     pub(crate) migrate: bool,
+    /// Whether to open one into which a backup was not restored to its end.
+    #[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, reason = "only SQL is restored"))]
+    pub(crate) unfinished: bool,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(5), create: true, migrate: true }
+        Self { patience: Duration::from_secs(5), create: true, migrate: true, unfinished: false }
     }
 }
 
@@ -86,7 +91,7 @@ impl Storage {
     /// # Errors
     /// [`AppError`]; a store in memory has schema 0 before and after.
     pub async fn migrate(settings: &settings::EventStore, patience: Duration) -> Result<Migrated, AppError> {
-        let found = match Self::open(settings, Opening { patience, create: true, migrate: false }).await {
+        let found = match Self::open(settings, Opening { patience, migrate: false, ..Opening::default() }).await {
             Err(AppError::Open(OpenError::OlderSchema { found, .. })) => Some(found),
             Err(error) => return Err(error),
             Ok(store) => {
@@ -101,6 +106,23 @@ impl Storage {
         Ok(Migrated { before: found.unwrap_or(after), after })
     }
 
+    /// Opens a store to put a backup into it: made when it is not there, brought up to date, and also one where that was
+    /// begun before.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn open_to_restore(settings: &settings::EventStore, patience: Duration) -> Result<Self, AppError> {
+        Self::open(settings, Opening { patience, unfinished: true, ..Opening::default() }).await
+    }
+
+    /// Opens a store only to look at it: nothing is made, migrated or started.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn open_to_look(settings: &settings::EventStore, patience: Duration) -> Result<Self, AppError> {
+        Self::open(settings, Opening { patience, create: false, migrate: false, unfinished: false }).await
+    }
+
     #[cfg_attr(not(all(feature = "sqlite", feature = "postgres")), allow(unused_variables, clippy::unused_async))]
     async fn try_open(settings: &settings::EventStore, opening: Opening, left: Duration) -> Result<Self, AppError> {
         match &settings.database_url {
@@ -112,6 +134,7 @@ impl Storage {
                 }
                 let options =
                     SqliteOptions { create: opening.create, migrate: opening.migrate, ..SqliteOptions::new(path) };
+                let options = SqliteOptions { unfinished: opening.unfinished, ..options };
                 Ok(Self::Sqlite(SqliteStore::open(options).await?))
             }
             #[cfg(feature = "postgres")]
@@ -120,6 +143,7 @@ impl Storage {
                 let options = PostgresOptions {
                     pool_connections_max: settings.pool_connections_max,
                     migrate: opening.migrate,
+                    unfinished: opening.unfinished,
                     // A host that swallows packets must not outlast the caller's patience.
                     connect_timeout: defaults.connect_timeout.min(left.max(Duration::from_secs(1))),
                     ..defaults
@@ -197,6 +221,18 @@ impl Storage {
         }
     }
 
+    /// The tree over the log, and its events as they lie there. Of a store in memory it is a new one each time.
+    #[must_use]
+    pub fn tree(&self) -> Arc<dyn TreeStore> {
+        match self {
+            Self::Memory(store) => Arc::new(MemoryTree::new(store.clone())),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
     /// What overwrites removed content.
     #[must_use]
     pub fn scrubber(&self) -> Arc<dyn Scrubber> {
@@ -206,6 +242,30 @@ impl Storage {
             Self::Sqlite(store) => Arc::new(store.clone()),
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// The store as a place for a backup; `None` in memory.
+    #[must_use]
+    pub fn restorable(&self) -> Option<Arc<dyn RestoreStore>> {
+        match self {
+            Self::Memory(_) => None,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Some(Arc::new(store.clone())),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Some(Arc::new(store.clone())),
+        }
+    }
+
+    /// What a PostgreSQL says of itself; `None` for any other store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    #[cfg(feature = "postgres")]
+    pub async fn postgres_facts(&self) -> Result<Option<crate::store::PostgresFacts>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.facts().await.map(Some),
+            _ => Ok(None),
         }
     }
 

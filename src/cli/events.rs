@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use chrono::{DateTime, FixedOffset};
 use clap::{Args, Subcommand, ValueEnum};
 use event_sourcing_actors::{AggregateId, AggregateType, EventFilter, EventType, Expected, Position, ports};
 use event_sourcing_cqrs::wire;
@@ -37,7 +38,7 @@ pub(crate) enum Events {
 
 /// Which events.
 #[derive(Debug, Args)]
-struct Filter {
+pub(crate) struct Filter {
     /// Only this event type; may be repeated
     #[arg(long, value_name = "TYPE")]
     event_type: Vec<EventType>,
@@ -47,6 +48,12 @@ struct Filter {
     /// Only what this request set off
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
+    /// Only events recorded at this instant or later, RFC 3339 with an offset
+    #[arg(long, value_name = "INSTANT")]
+    from_time: Option<DateTime<FixedOffset>>,
+    /// Only events recorded at this instant or earlier
+    #[arg(long, value_name = "INSTANT")]
+    to_time: Option<DateTime<FixedOffset>>,
 }
 
 /// List the log.
@@ -142,12 +149,14 @@ impl Events {
 }
 
 impl Filter {
-    fn parsed(&self) -> EventFilter {
+    /// As the log takes it.
+    pub(crate) fn parsed(&self) -> EventFilter {
         EventFilter {
             event_types: self.event_type.clone(),
             aggregate_types: self.aggregate_type.clone(),
             correlation_id: self.correlation_id.as_deref().map(Into::into),
-            ..EventFilter::default()
+            from_time: self.from_time.map(Into::into),
+            to_time: self.to_time.map(Into::into),
         }
     }
 }

@@ -81,6 +81,19 @@ impl Failure {
         self
     }
 
+    /// What helps where a disk is full, which databases tell in words of their own.
+    fn and_space(self) -> Self {
+        let is_full = self
+            .lines
+            .iter()
+            .any(|line| ["disk is full", "No space left", "disk full"].iter().any(|words| line.contains(words)));
+        if is_full {
+            self.and("free some space on the disk of the database; nothing that was confirmed is lost")
+        } else {
+            self
+        }
+    }
+
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         for (number, line) in self.lines.iter().enumerate() {
@@ -160,6 +173,7 @@ impl From<AppError> for Failure {
             AppError::Open(OpenError::OlderSchema { .. }) => {
                 return Self::usage(error.to_string()).and("run: event-sourcing-cqrs migrate");
             }
+            AppError::Open(OpenError::UnfinishedRestore { .. }) => Exit::Conflict,
             AppError::Open(_) => Exit::Usage,
             AppError::Missing { .. } => {
                 return Self::not_found(error.to_string())
@@ -186,7 +200,7 @@ impl From<StoreError> for Failure {
             StoreError::Corrupt { .. } | StoreError::ReadOnly { .. } => Exit::Integrity,
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Exit::Failed,
         };
-        Self::new(exit, error.to_string())
+        Self::new(exit, error.to_string()).and_space()
     }
 }
 

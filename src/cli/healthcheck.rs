@@ -9,7 +9,7 @@ pub(crate) async fn run(_: Context) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "http")]
-pub(crate) use with_http::run;
+pub(crate) use with_http::{own, run};
 
 #[cfg(feature = "http")]
 mod with_http {
@@ -50,7 +50,7 @@ mod with_http {
     }
 
     /// Where to reach a server that listens there from the same machine.
-    fn own(address: SocketAddr) -> Result<String, Failure> {
+    pub(crate) fn own(address: SocketAddr) -> Result<String, Failure> {
         if address.port() == 0 {
             return Err(Failure::usage("port 0 takes a free one, so its number is not known here: name it with --url"));
         }

@@ -66,6 +66,11 @@ impl Local {
         &self.app
     }
 
+    /// How long words wait.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Ends what was started.
     pub(crate) async fn close(self) {
         self.app.shutdown().await;

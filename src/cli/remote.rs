@@ -67,6 +67,11 @@ impl Remote {
         self.get("/api/v1/openapi.json".to_owned()).await
     }
 
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
         let path = format!("/api/v1/events?after={}&limit={}{}", query.after, query.limit, filter(&query.filter));
         self.get(path).await
@@ -259,7 +264,10 @@ fn filter(filter: &EventFilter) -> String {
     let types = filter.event_types.iter().map(|name| ("event_type", name.as_str()));
     let kinds = filter.aggregate_types.iter().map(|name| ("aggregate_type", name.as_str()));
     let correlation = filter.correlation_id.as_deref().map(|id| ("correlation_id", id));
-    types.chain(kinds).chain(correlation).map(|(name, value)| format!("&{name}={}", encoded(value))).collect()
+    let texts = types.chain(kinds).chain(correlation).map(|(name, value)| format!("&{name}={}", encoded(value)));
+    let times = [("from_time", filter.from_time), ("to_time", filter.to_time)];
+    let times = times.into_iter().filter_map(|(name, time)| Some(format!("&{name}={}", encoded(&time?.to_rfc3339()))));
+    texts.chain(times).collect()
 }
 
 /// Each line of a body as an event.

@@ -1,29 +1,25 @@
 //! `verify`: whether the log is what was recorded.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use event_sourcing_actors::AggregateId;
 use event_sourcing_cqrs::integrity::{AcceptError, BeginError, FirstBad, Integrity, Report, StreamReport, VerifyError};
-use indicatif::{ProgressBar, ProgressStyle};
 
 #[cfg(feature = "http")]
 use super::operation;
 use super::{
     Context,
+    backup::verify_file,
     exit::{Exit, Failure},
     local::Local,
     output::{Output, talk},
+    progress::{Bar, Work},
     target::Target,
     text::{harmless, pairs},
 };
 
-/// Pause between two lines of progress where there is no terminal.
-const SAY: Duration = Duration::from_secs(2);
+const VERIFYING: Work = Work { doing: "verifying", done: "verified", things: "events" };
 
 /// Hold the log against its digests, its tree and the signed checkpoints; exit code 4 when it was altered.
 #[derive(Debug, Args)]
@@ -34,9 +30,10 @@ pub(crate) struct Verify {
     /// Only this aggregate's events
     #[arg(long, value_name = "ID", conflicts_with = "accept_rollback")]
     stream: Option<AggregateId>,
-    /// The log may end before the newest checkpoint, as a backup does
-    #[arg(long, conflicts_with_all = ["stream", "accept_rollback"])]
-    backup: bool,
+    /// Verify this backup, without any store; without a file: the log of the configured store is a restored or copied one,
+    /// and may end before the newest checkpoint
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stream", "accept_rollback"])]
+    backup: Option<Option<PathBuf>>,
     /// Accept that the log went back, after an older backup was restored on purpose, and let it take appends again
     #[arg(long)]
     accept_rollback: bool,
@@ -50,8 +47,14 @@ impl Verify {
             read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))
         });
         let from = from.transpose()?;
-        if context.url.is_some() && (self.accept_rollback || self.backup) {
+        if context.url.is_some() && (self.accept_rollback || self.backup.is_some()) {
             return Err(Failure::usage("--accept-rollback and --backup work on the configured store, not with --url"));
+        }
+        if let Some(Some(file)) = &self.backup {
+            if from.is_some() {
+                return Err(Failure::usage("a backup is read whole: --from-checkpoint is for the log of a store"));
+            }
+            return told(context.output, &verify_file(&context, file).await?);
         }
         let target = Target::open_inspecting(&context).await?;
         let result = match (&target, &self.stream) {
@@ -62,9 +65,9 @@ impl Verify {
                 let work = accept(local, context.output);
                 target.audited("verify --accept-rollback", "the log".to_owned(), work).await
             }
-            (Target::Local(local), None) => {
-                verified(local, from.as_deref(), self.backup).await.and_then(|report| told(context.output, &report))
-            }
+            (Target::Local(local), None) => verified(local, from.as_deref(), self.backup.is_some())
+                .await
+                .and_then(|report| told(context.output, &report)),
             #[cfg(feature = "http")]
             (Target::Remote(_), None) => by_server(&target, from.as_deref(), context.output).await,
         };
@@ -83,7 +86,7 @@ async fn verified(local: &Local, from: Option<&str>, is_backup: bool) -> Result<
     let integrity = evidence(local)?;
     let mut wanted = integrity.wanted(from).await?;
     wanted.is_backup = is_backup;
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(VERIFYING);
     let report = integrity.verify(wanted, &mut |done, total| bar.show(done, total)).await;
     bar.end();
     Ok(report?)
@@ -104,7 +107,7 @@ async fn by_server(target: &Target, from: Option<&str>, output: Output) -> Resul
 }
 
 async fn accept(local: &Local, output: Output) -> Result<(), Failure> {
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(VERIFYING);
     let accepted = evidence(local)?.accept_rollback(&mut |done, total| bar.show(done, total)).await;
     bar.end();
     match accepted {
@@ -181,35 +184,6 @@ fn told_stream(output: Output, report: &StreamReport) -> Result<(), Failure> {
             let said = format!("the stream was altered: sequence {}{place}: {}", bad.sequence, bad.reason);
             Err(Failure::new(Exit::Integrity, said))
         }
-    }
-}
-
-/// Progress on standard error: a bar on a terminal, lines now and then elsewhere.
-struct Bar {
-    bar: ProgressBar,
-    said: Option<Instant>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        let template = "verifying  {pos} of {len} events  {wide_bar}  {per_sec}  {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self { bar: ProgressBar::new(0).with_style(style), said: Some(Instant::now()) }
-    }
-
-    /// Never gives up.
-    fn show(&mut self, done: u64, total: u64) -> bool {
-        self.bar.set_length(total);
-        self.bar.set_position(done);
-        if self.bar.is_hidden() && self.said.is_none_or(|at| at.elapsed() >= SAY) {
-            self.said = Some(Instant::now());
-            talk(&format!("{done} of {total} events verified"));
-        }
-        true
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -105,6 +105,22 @@ impl Checker {
         self.judged(row, predecessor.map(|chain| (sequence, chain)))
     }
 
+    /// The same where nobody can look the predecessor up: its chain is believed, everything else is checked.
+    pub fn check_unfollowed(&mut self, row: &StoredRow<'_>) -> Checked {
+        let checksum = match self.content(row) {
+            Ok(checksum) => checksum,
+            Err(reason) => return self.fault(row, reason),
+        };
+        let Some(chain) = ChainDigest::from_slice(row.chain) else { return self.fault(row, "its chain is no digest") };
+        if row.recorded_at < self.recorded_at {
+            return self.fault(row, "it was recorded before its predecessor");
+        }
+        self.recorded_at = row.recorded_at;
+        self.remember(row.aggregate_id, row.sequence.cast_unsigned(), chain);
+        self.next += 1;
+        Checked::Leaf(LeafHash::of_parts(self.next - 1, row.recorded_at, checksum).0)
+    }
+
     fn fault(&self, row: &StoredRow<'_>, reason: &'static str) -> Checked {
         // A row where none should be is the first bad one, if it comes first.
         let own = u64::try_from(row.position).unwrap_or(0);

@@ -11,7 +11,7 @@ const BYTES_WANTED: usize = 2 << 20;
 
 /// The log from a position on.
 #[derive(Debug)]
-pub(super) struct Pages<'a> {
+pub(crate) struct Pages<'a> {
     store: &'a dyn TreeStore,
     from: i64,
     limit: u32,

@@ -109,6 +109,16 @@ impl StoredRows {
         self.bytes.len()
     }
 
+    /// Forgets those after a position.
+    pub fn retain_up_to(&mut self, position: i64) {
+        self.rows.retain(|row| row.numbers[0] <= position);
+    }
+
+    /// Forgets those up to a position.
+    pub fn retain_after(&mut self, position: i64) {
+        self.rows.retain(|row| row.numbers[0] > position);
+    }
+
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = StoredRow<'_>> {
         self.rows.iter().map(|row| {

@@ -28,7 +28,7 @@ pub(super) async fn frontier(store: &dyn TreeStore, size: u64) -> Result<Option<
 }
 
 /// The root of the stored tree at a size; `None` if tiles are missing.
-pub(super) async fn root(store: &dyn TreeStore, size: u64) -> Result<Option<Hash>, StoreError> {
+pub(crate) async fn root(store: &dyn TreeStore, size: u64) -> Result<Option<Hash>, StoreError> {
     let spans = [tree::root(size)];
     Ok(tiles_of(store, &spans).await?.span(&spans[0]))
 }

@@ -3,6 +3,8 @@
 //! Named by the store's id, so that one folder may serve several stores. Files are replaced whole (written beside, flushed,
 //! renamed) and are readable by their owner alone. Every call blocks on files; a process that shares the folder waits.
 
+mod moved;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -11,6 +13,8 @@ use std::{
 };
 
 use uuid::Uuid;
+
+pub use moved::Moved;
 
 use super::note::{Origin, SignedCheckpoint, Signer, VerifierKey};
 

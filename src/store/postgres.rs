@@ -8,6 +8,7 @@ mod call;
 mod commits;
 mod error;
 mod events;
+mod facts;
 mod heads;
 mod journal;
 mod keys;
@@ -15,6 +16,7 @@ mod listener;
 mod operations;
 mod parked;
 mod projections;
+mod restore;
 mod snapshots;
 mod tree;
 mod upkeep;
@@ -36,6 +38,7 @@ use self::{
 };
 use super::{OpenError, schema};
 
+pub use facts::PostgresFacts;
 pub use listener::PostgresListener;
 
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -80,6 +83,8 @@ pub struct PostgresOptions {
     pub read_timeout: Duration,
     /// How long an append waits for the log's head before it ends the session of a client that holds it and is silent.
     pub head_wait: Duration,
+    /// Whether to open a database into which a backup was not restored to its end; otherwise it is refused.
+    pub unfinished: bool,
 }
 
 impl PostgresOptions {
@@ -95,6 +100,7 @@ impl PostgresOptions {
             append_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             head_wait: Duration::from_secs(2),
+            unfinished: false,
         }
     }
 
@@ -170,6 +176,11 @@ impl PostgresStore {
                 return Err(OpenError::OlderSchema { what, found, needed: schema::newest(&migrator) });
             }
             run_migrations(&mut first, &what, &migrator).await?;
+        }
+        if !options.unfinished
+            && let Some(backup_id) = restore::mark(&mut first).await.map_err(|error| open_error(&what, &error))?
+        {
+            return Err(OpenError::UnfinishedRestore { what, backup_id });
         }
         let row = sqlx::query(LOG_HEAD).fetch_one(&mut first).await.map_err(|error| open_error(&what, &error))?;
         let store_id = row.try_get(0).map_err(|error| open_error(&what, &error))?;

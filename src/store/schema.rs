@@ -8,6 +8,10 @@ use super::OpenError;
 /// The table in which sqlx notes what was applied.
 pub(super) const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations ORDER BY version";
 
+/// The table that marks a database while a backup is restored into it: made at the beginning, dropped at the end. In no
+/// migration, as no other database has it.
+pub(super) const MARK: &str = "unfinished_restore";
+
 /// Migrations from (name, text), numbered from 1.
 pub(super) fn migrator(texts: &[(&'static str, &'static str)]) -> Migrator {
     let numbered = (1_i64..).zip(texts).map(|(version, (name, text))| {

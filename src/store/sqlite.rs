@@ -13,6 +13,7 @@ mod keys;
 mod operations;
 mod parked;
 mod projections;
+mod restore;
 mod slot;
 mod snapshots;
 mod tree;
@@ -73,6 +74,8 @@ pub struct SqliteOptions {
     pub migrate: bool,
     /// How long to wait for another process that is writing.
     pub busy_timeout: Duration,
+    /// Whether to open a file into which a backup was not restored to its end; otherwise it is refused.
+    pub unfinished: bool,
 }
 
 impl SqliteOptions {
@@ -86,6 +89,7 @@ impl SqliteOptions {
             create: true,
             migrate: true,
             busy_timeout: Duration::from_secs(5),
+            unfinished: false,
         }
     }
 
@@ -148,6 +152,11 @@ impl SqliteStore {
                 return Err(OpenError::OlderSchema { what, found, needed: schema::newest(&migrator) });
             }
             run_migrations(&mut first, &what, &migrator).await?;
+        }
+        if !options.unfinished
+            && let Some(backup_id) = restore::mark(&mut first).await.map_err(|error| open_error(&what, &error))?
+        {
+            return Err(OpenError::UnfinishedRestore { what, backup_id });
         }
         let row = sqlx::query(LOG_HEAD).fetch_one(&mut first).await.map_err(|error| open_error(&what, &error))?;
         let store_id = row.try_get(0).map_err(|error| open_error(&what, &error))?;

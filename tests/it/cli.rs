@@ -188,7 +188,7 @@ fn wrong_usage_and_settings_exit_with_2() {
     let folder = folder();
     for words in [
         &["--frmat", "json"][..],
-        &["doctor"],
+        &["doktor"],
         &["events", "list", "--limit", "0"],
         &["events", "list", "--limit", "1", "--all"],
         &["events", "get", ""],

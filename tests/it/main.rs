@@ -5,17 +5,29 @@
 mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
+mod cli_backup;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_bench;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
+mod cli_doctor;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_export;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_sagas;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_tokens;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
+mod cli_troubles;
 mod declared;
 #[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
 mod erasure;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod hostile;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]

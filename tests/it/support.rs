@@ -22,6 +22,8 @@ pub mod server;
 #[cfg(feature = "http")]
 pub mod transfers;
 pub mod view_replicas;
+#[cfg(unix)]
+pub mod words;
 
 use std::{future::Future, time::Duration};
 

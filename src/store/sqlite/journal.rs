@@ -44,7 +44,7 @@ const COMMIT_WITH_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id,
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 
-static INSERT_EVENTS: LazyLock<Inserts> = LazyLock::new(|| {
+pub(super) static INSERT_EVENTS: LazyLock<Inserts> = LazyLock::new(|| {
     Inserts::new(
         "INSERT INTO events (partition, position, aggregate_id, aggregate_type, sequence, event_id, event_type, \
          schema_version, data, metadata, recorded_at, checksum, chain) VALUES ",

@@ -20,7 +20,7 @@ const ACQUIRE: &str = "UPDATE merkle_tree SET epoch = epoch + (owner IS NOT ?1),
      WHERE partition = 0 AND (owner IS NULL OR owner = ?1 OR lease_until < ?2) RETURNING epoch";
 const RELEASE: &str = "UPDATE merkle_tree SET owner = NULL, lease_until = NULL WHERE partition = 0 AND owner = ?1";
 const GROW: &str = "UPDATE merkle_tree SET size = ?4 WHERE partition = 0 AND owner = ?1 AND epoch = ?2 AND size = ?3";
-const STORE_TILE: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) VALUES (0, ?1, ?2, ?3) \
+pub(super) const STORE_TILE: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) VALUES (0, ?1, ?2, ?3) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = ?3 WHERE partition = 0 AND owner = ?1 AND epoch = ?2";
 const REFUSE: &str = "UPDATE log_head SET read_only = 1 WHERE partition = 0 AND read_only = 0 \

@@ -1,0 +1,90 @@
+//! `import`: events of another store, or of another program, into this one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use event_sourcing_actors::ports::SystemClock;
+use event_sourcing_cqrs::{
+    app::Storage,
+    archive::{ImportError, ImportOptions, Imported, import},
+    settings::Database,
+};
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    file::reader,
+    local::Local,
+    output::talk,
+    progress::{Bar, Work},
+    target::Part,
+    text::pairs,
+};
+
+/// Append events from lines of CloudEvents, as `export` writes them; doing it again changes nothing.
+///
+/// A stream must be new here, or continue exactly. Event ids, payloads and metadata are kept; positions and instants are
+/// new: `backup` and `restore` keep those too.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file, or `-` for standard input
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// Check every line against this store, and store nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Import {
+    /// Does it.
+    pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
+        if context.url.is_some() {
+            return Err(Failure::usage("import works on the configured store, also beside a server, not with --url"));
+        }
+        let (file, length) = reader(&self.file)?;
+        let settings = &context.settings.event_store;
+        if !self.dry_run && settings.database_url != Database::Memory {
+            // An empty store is a fine place; a store that is not there yet is as empty.
+            Storage::migrate(settings, context.timeout).await?;
+        }
+        let local = Local::open(&context, Part::Looks).await?;
+        let (events, runtime) = (local.app().storage().events(), local.app().runtime().clone());
+        let options = ImportOptions { dry_run: self.dry_run };
+        let mut bar = Bar::new(Work { doing: "importing", done: "read", things: "bytes" });
+        let mut show = |_: u64, bytes: u64| bar.show(bytes, length.max(bytes));
+        let imported = import(file, events, runtime.catalog(), &SystemClock, options, &mut show).await;
+        bar.end();
+        local.close().await;
+        let imported = imported?;
+        if imported.imported > 0 && !imported.dry_run {
+            talk("event ids, payloads and metadata were kept; positions and instants are those of this store");
+        }
+        context.output.document(&imported, || human(&imported))
+    }
+}
+
+fn human(imported: &Imported) -> String {
+    let verb = if imported.dry_run { "would be stored" } else { "stored" };
+    let mut rows = vec![
+        ("lines", imported.lines.to_string()),
+        (verb, imported.imported.to_string()),
+        ("there already", imported.already_there.to_string()),
+    ];
+    if let (Some(first), Some(last)) = (imported.first_position, imported.last_position) {
+        rows.push(("positions", format!("{first} to {last}")));
+    }
+    pairs(&rows)
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        const AGAIN: &str = "what came before is stored; once this is mended, import the same file again";
+        let exit = match error {
+            ImportError::Store(error) => return Self::from(error).and(AGAIN),
+            ImportError::Read(error) => return Self::new(Exit::Failed, format!("the file cannot be read: {error}")),
+            ImportError::Line { .. } | ImportError::Cancelled => Exit::Failed,
+            ImportError::Conflict { .. } => Exit::Conflict,
+        };
+        Self::new(exit, error.to_string()).and(AGAIN)
+    }
+}
