@@ -5,6 +5,8 @@
 //! (who may write), `commits` (steps), `parked`, `operations`, `upkeep`.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod branch_rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod schema;

@@ -120,6 +120,12 @@ pub enum CommandError {
         /// Why.
         reason: String,
     },
+    /// The branch takes no more commands; nothing was done.
+    #[error("{reason}")]
+    BranchClosed {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The aggregate fails again and again and is parked; nothing was done.
     #[error("{aggregate_id} is parked after repeated failures: {reason}")]
     Parked {
@@ -166,6 +172,7 @@ impl CommandError {
             Self::Draining => "draining",
             Self::StoreUnavailable { .. } => "store_unavailable",
             Self::ReadOnly { .. } => "read_only",
+            Self::BranchClosed { .. } => "branch_closed",
             Self::DeadlineExceeded | Self::OutcomeUnknown { .. } | Self::Interrupted => "timeout",
             Self::Internal { .. } => "internal",
         }
@@ -177,6 +184,7 @@ impl From<StoreError> for CommandError {
         match error {
             StoreError::Unavailable { reason } => Self::StoreUnavailable { reason },
             StoreError::ReadOnly { reason } => Self::ReadOnly { reason },
+            StoreError::Closed { reason } => Self::BranchClosed { reason },
             StoreError::DurabilityLost { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal { reason: error.to_string() }
             }

@@ -4,8 +4,8 @@
 //! feature `testing` look.
 
 #[cfg(any(test, feature = "testing"))]
-/// Every place, in the order a saga passes them.
-pub const NAMES: [&str; 10] = [
+/// Every place, in the order a saga passes them; then those of a merge.
+pub const NAMES: [&str; 12] = [
     "saga-start-decided",
     "saga-started",
     "saga-command-sending",
@@ -16,6 +16,8 @@ pub const NAMES: [&str; 10] = [
     "saga-timer-fired",
     "saga-input-delivering",
     "saga-input-delivered",
+    "merge-decided",
+    "merge-committed",
 ];
 
 /// Passes a place.

@@ -325,6 +325,7 @@ fn refuse_unit(unit: Unit, error: &StoreError) {
         if !is_theirs || is_malformed(member) {
             member.work.answer(Err(match error {
                 StoreError::ReadOnly { reason } => CommandError::ReadOnly { reason: reason.clone() },
+                StoreError::Closed { reason } => CommandError::BranchClosed { reason: reason.clone() },
                 error => CommandError::Internal { reason: error.to_string() },
             }));
         }

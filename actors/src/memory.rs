@@ -2,6 +2,7 @@
 //!
 //! It keeps every promise of the ports but one: what is acknowledged lives as long as the process.
 
+mod branches;
 mod views;
 
 use std::{
@@ -35,6 +36,7 @@ pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     snapshots: Arc<Mutex<HashMap<AggregateId, BTreeMap<Sequence, Snapshot>>>>,
     views: Arc<views::Views>,
+    branches: Arc<branches::BranchesKept>,
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ impl MemoryStore {
     /// An empty store that stamps events with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default() }
+        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default(), branches: Arc::default() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -340,7 +342,7 @@ mod tests {
         let event = NewEvent::following(&mut head.clone(), &stream, &kind, body);
         AppendUnit {
             streams: vec![StreamClaim { aggregate_id: stream, head, losses: 0 }],
-            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
             events: vec![event],
         }
     }

@@ -13,6 +13,7 @@ pub use builder::{RuntimeBuilder, StartError};
 use crate::{
     aggregate::Aggregate,
     aggregate_actor::AggregateMessage,
+    branches::Branches,
     catalog::Catalog,
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     error::CommandError,
@@ -33,6 +34,7 @@ use crate::{
 /// A running write side: commands in, durable events out.
 #[derive(Debug)]
 pub struct Runtime {
+    branches: Branches,
     bus: CommandBus,
     queries: QueryBus,
     feed: Feed,
@@ -108,6 +110,12 @@ impl Runtime {
     #[must_use]
     pub fn sagas(&self) -> &Sagas {
         &self.sagas.handle
+    }
+
+    /// The alternative timelines. A branch has none.
+    #[must_use]
+    pub fn branches(&self) -> &Branches {
+        &self.branches
     }
 
     /// Where read models lie.
@@ -234,6 +242,7 @@ impl Runtime {
     pub async fn shutdown(&self) -> bool {
         let limits = &self.write_side.limits;
         // First, so that no step is begun that nobody would finish.
+        self.branches.shutdown().await;
         self.sagas.shutdown().await;
         self.bus.permits.close();
         let give_up = Instant::now() + limits.drain;

@@ -1,5 +1,6 @@
 //! The test kit, behind the feature `testing`.
 
+pub mod branch_contract;
 pub mod clock;
 pub mod faults;
 pub mod given;

@@ -159,6 +159,7 @@ impl From<AppError> for Failure {
             }
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
+            AppError::Store(StoreError::Closed { .. }) => Exit::Conflict,
             AppError::Integrity { .. } => Exit::Usage,
             AppError::Store(StoreError::Refused { .. } | StoreError::DurabilityLost { .. }) | AppError::Start(_) => {
                 Exit::Failed
@@ -173,6 +174,7 @@ impl From<StoreError> for Failure {
         let exit = match error {
             StoreError::Unavailable { .. } => Exit::Unavailable,
             StoreError::Corrupt { .. } | StoreError::ReadOnly { .. } => Exit::Integrity,
+            StoreError::Closed { .. } => Exit::Conflict,
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -204,6 +206,7 @@ impl From<CommandError> for Failure {
             | CommandError::TypeMismatch { .. }
             | CommandError::ReservedStream { .. }
             | CommandError::EventIdReused { .. }
+            | CommandError::BranchClosed { .. }
             | CommandError::KeyInProgress => Exit::Conflict,
             CommandError::Unauthenticated | CommandError::Forbidden { .. } => Exit::Denied,
             CommandError::ReadOnly { .. } => Exit::Integrity,

@@ -3,6 +3,8 @@
 //! Appends go over one session of their own, everything else over a pool. The session's settings matter for
 //! durability, so it must not go through a pooler in transaction mode.
 
+mod branch_appends;
+mod branches;
 mod call;
 mod commits;
 mod error;
@@ -42,6 +44,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("views", include_str!("../../migrations/postgres/0003_views.sql")),
     ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
+    ("branches", include_str!("../../migrations/postgres/0006_branches.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

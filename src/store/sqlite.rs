@@ -3,6 +3,8 @@
 //! Appends go over one connection of their own, reads over a read-only pool; caches and read models are written over one
 //! each that does not flush. These three take turns. Several processes of one machine may share the file, never over a network file system.
 
+mod branch_appends;
+mod branches;
 mod commits;
 mod error;
 mod events;
@@ -46,6 +48,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("views", include_str!("../../migrations/sqlite/0003_views.sql")),
     ("read_models", include_str!("../../migrations/sqlite/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/sqlite/0005_integrity.sql")),
+    ("branches", include_str!("../../migrations/sqlite/0006_branches.sql")),
 ];
 
 const HAS_SCHEMA: &str =

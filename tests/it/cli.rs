@@ -40,7 +40,7 @@ fn with_store() -> TempDir {
 fn every_word_prints_for_people() {
     let folder = with_store();
     let shown = |words: &[&str]| expect(0, folder.path(), words).stdout;
-    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 5, already up to date\n");
+    assert_eq!(shown(&["migrate"]), "sqlite://data/eventstore.db: schema 6, already up to date\n");
     let list = shown(&["events", "list"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains("account acc-1#2") && list.contains(r#"{"a":1.50}"#), "{list}");
@@ -71,7 +71,7 @@ fn every_word_prints_for_people() {
 fn every_word_prints_json_and_lines() {
     let folder = with_store();
     let run = |words: &[&str]| expect(0, folder.path(), &[&["--format", "json"], words].concat()).json();
-    assert_eq!(run(&["migrate"])["schema"], 5);
+    assert_eq!(run(&["migrate"])["schema"], 6);
     let list = run(&["events", "list", "--event-type", "MoneyDeposited"]);
     assert_eq!((&list["events"][0]["sequence"], &list["next_cursor"]), (&json!(2), &json!(3)));
     assert_eq!(run(&["events", "list", "--aggregate-type", "note"])["events"].as_array().unwrap().len(), 1);

@@ -23,6 +23,7 @@ mod readme;
 #[cfg(feature = "sqlite")]
 mod snapshots;
 mod store;
+mod store_branches;
 mod store_postgres;
 mod store_sqlite;
 mod store_views;

@@ -58,7 +58,7 @@ async fn three_replicas_migrate_an_empty_database_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 6);
     }
 }
 
@@ -78,8 +78,8 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
     let database = database!();
     let options = PostgresOptions { migrate: false, ..PostgresOptions::new(&database.url) };
     let older = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 5, .. }), "{older}");
-    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 5);
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 6, .. }), "{older}");
+    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), 6);
     PostgresStore::connect(options.clone()).await.unwrap().ping().await.unwrap();
 
     let mut session = database.session().await;
@@ -88,7 +88,7 @@ async fn newer_and_edited_and_older_schemas_are_refused() {
         .await
         .unwrap();
     let newer = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 5, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 6, .. }), "{newer}");
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
     sqlx::query("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 2").execute(&mut session).await.unwrap();
     let edited = PostgresStore::connect(options).await.unwrap_err();

@@ -51,7 +51,7 @@ async fn three_processes_open_one_new_file_at_once() {
         let stores: Vec<_> =
             futures_util::future::join_all(opens).await.into_iter().map(|it| it.unwrap().unwrap()).collect();
         assert!(stores.iter().all(|store| store.store_id() == stores[0].store_id()));
-        assert_eq!(stores[2].schema_version().await.unwrap(), 5);
+        assert_eq!(stores[2].schema_version().await.unwrap(), 6);
     }
 }
 
@@ -98,7 +98,7 @@ async fn newer_and_edited_and_foreign_databases_are_refused() {
         .await
         .unwrap();
     let newer = SqliteStore::open(SqliteOptions::new(&path)).await.unwrap_err();
-    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 5, .. }), "{newer}");
+    assert!(matches!(newer, OpenError::NewerSchema { found: 99, known: 6, .. }), "{newer}");
     assert!(!newer.is_retryable());
 
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&mut session).await.unwrap();
@@ -122,8 +122,8 @@ async fn older_schema_is_refused_where_migrating_is_off() {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions { migrate: false, ..SqliteOptions::new(folder.path().join("log.db")) };
     let older = SqliteStore::open(options.clone()).await.unwrap_err();
-    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 5, .. }), "{older}");
-    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 5);
+    assert!(matches!(older, OpenError::OlderSchema { found: 0, needed: 6, .. }), "{older}");
+    assert_eq!(SqliteStore::migrate(&options).await.unwrap(), 6);
     SqliteStore::open(options).await.unwrap().ping().await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod branches;
 mod projections;
 mod queries;
 mod sagas;
@@ -24,6 +25,7 @@ use tokio_util::{
 use super::{Runtime, Tasks};
 use crate::{
     aggregate::Aggregate,
+    branches::{BranchPart, Branches},
     catalog::{Catalog, CatalogError},
     command_bus::{AllowAll, Authorizer, CommandBus, Middleware},
     envelope::Snapshot,
@@ -33,7 +35,7 @@ use crate::{
     journal::Journal,
     limits::Limits,
     observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    ports::{BranchStore, Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{Past, QueryParts, Sources},
@@ -58,6 +60,10 @@ pub struct RuntimeBuilder {
     projections: ProjectionsSetup,
     queries: QueryParts,
     sagas: SagasSetup,
+    /// Where branches are kept.
+    branches: Option<Arc<dyn BranchStore>>,
+    /// The timeline is a branch.
+    branch: Option<BranchPart>,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -84,6 +90,8 @@ impl RuntimeBuilder {
             projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
             sagas: SagasSetup::default(),
+            branches: None,
+            branch: None,
         }
     }
 
@@ -198,8 +206,9 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Runtime, StartError> {
-        self.prepare()?;
         let publisher = Publisher::new(self.metrics.clone());
+        let recipe = self.recipe(&publisher);
+        self.prepare()?;
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups.take(), self.limits.clone());
         let pulse = Arc::new(Pulse::default());
@@ -220,6 +229,7 @@ impl RuntimeBuilder {
             snapshot_frequency: self.snapshot_frequency,
             supervisor: OnceLock::new(),
             tasks: TaskTracker::new(),
+            is_branch: self.branch.is_some(),
         });
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, write_side.clone())
             .await
@@ -234,8 +244,12 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
-        let past = Past::new(&write_side.recovery.catalog, &self.projections.projections);
-        let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
+        let (followed, past) = match &self.branch {
+            Some(branch) => (branch.since_fork.clone(), &branch.past),
+            None => (store.clone(), &self.projections.projections),
+        };
+        let past = Past::new(&write_side.recovery.catalog, past, write_side.is_branch);
+        let projections = self.projections.start(&write_side, followed, publisher.clone()).await?;
         let stop = CancellationToken::new();
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
@@ -243,7 +257,9 @@ impl RuntimeBuilder {
         let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone());
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics, past);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
+        let branches = recipe.map_or_else(Branches::none, |recipe| Branches::new(recipe, write_side.clone()));
         Ok(Runtime {
+            branches,
             queries,
             feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },

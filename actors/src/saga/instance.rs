@@ -97,7 +97,7 @@ impl SagaCommand {
             SagaOrder::SetAside(_) => "SetSagaAside",
             SagaOrder::Adopt { .. } => "AdoptSaga",
         };
-        DecodedCommand { name, aggregate_type: saga_type(), value: Arc::new(Self { order, slot }) }
+        DecodedCommand { name, aggregate_type: saga_type(), value: Arc::new(Self { order, slot }), source: None }
     }
 }
 

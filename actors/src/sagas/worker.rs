@@ -224,6 +224,7 @@ fn request(desk: &Desk, known: &SagaRecord, command: &PendingCommand) -> Result<
     let longest = desk.bus.write_side.limits.command_deadline;
     let mut request = CommandRequest::new(command.aggregate_id.clone(), action, longest);
     request.command_id = command.command_id;
+    request.is_issued = true;
     request.expected = match command.expected_version {
         None => Expected::Any,
         Some(version) => Expected::Exactly(version),
