@@ -3,6 +3,7 @@
 //! Words work on the configured store through [`App`](event_sourcing_cqrs::app::App), or with `--url` on a running
 //! server over HTTP; both answer the same. Data goes to standard output, talk to standard error.
 
+mod branch;
 mod command;
 mod config;
 mod events;
@@ -30,10 +31,12 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use event_sourcing_actors::BranchId;
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
     telemetry,
 };
+use uuid::Uuid;
 
 use self::{
     exit::{Exit, Failure},
@@ -80,6 +83,9 @@ pub(crate) struct Globals {
     /// Talk to the server at this address instead of opening the store
     #[arg(long, global = true, value_name = "URL", help_heading = "Words")]
     url: Option<String>,
+    /// Work on this branch: goes with command, events, query, saga, replay and diff
+    #[arg(long, global = true, value_name = "BRANCH", help_heading = "Words")]
+    branch: Option<Uuid>,
     /// How data is written
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Words")]
     format: Format,
@@ -115,6 +121,9 @@ enum Word {
     /// Start and look after long-running transactions
     #[command(subcommand)]
     Saga(saga::Saga),
+    /// Make and look after alternative timelines
+    #[command(subcommand)]
+    Branch(branch::Branch),
     /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
     /// Tell what changed in an aggregate's state between two of its events
@@ -131,6 +140,16 @@ enum Word {
     Healthcheck,
 }
 
+impl Word {
+    /// Whether it can be said of a branch.
+    fn takes_branch(&self) -> bool {
+        matches!(
+            self,
+            Self::Events(_) | Self::Command(_) | Self::Query(_) | Self::Saga(_) | Self::Replay(_) | Self::Diff(_)
+        )
+    }
+}
+
 /// What a word works with.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -138,6 +157,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// The server to talk to.
     pub(crate) url: Option<String>,
+    /// The branch to work on.
+    pub(crate) branch: Option<BranchId>,
     /// How long to wait.
     pub(crate) timeout: Duration,
     /// Where data goes.
@@ -166,7 +187,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let settings = load(&globals)?;
     start_log(&settings, matches!(word, Word::Serve))?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
+    let branch = globals.branch.map(BranchId);
+    if branch.is_some() && !word.takes_branch() {
+        return Err(Failure::usage("--branch goes with command, events, query, saga, replay and diff"));
+    }
+    let context = Context { settings, url: globals.url, branch, timeout: globals.timeout, output };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -185,6 +210,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
         Word::Saga(word) => word.run(context).await,
+        Word::Branch(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,

@@ -10,6 +10,7 @@
 mod accept;
 mod aggregates;
 mod body;
+mod branches;
 mod codes;
 mod commands;
 mod connection;

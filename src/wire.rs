@@ -3,6 +3,7 @@
 //! One set of structs for both sides, so that `--format json` and the HTTP answer cannot drift apart. Payloads, metadata
 //! and states are passed on byte for byte.
 
+mod branches;
 mod history;
 mod integrity;
 mod operations;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use crate::integrity::{FirstBad, Report, StreamReport};
+pub use branches::{Branch, BranchChanges, BranchEvents};
+pub use event_sourcing_actors::branches::{MergeReport, MergedCommand, Rejected};
 pub use history::{Changes, State, Timespan};
 pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};

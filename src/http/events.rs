@@ -24,10 +24,11 @@ const OFFERED: [Media; 3] = [Media::Json, Media::Lines, Media::Stream];
 const WINDOWS_PER_PAGE: u32 = 10;
 
 /// The events of one stream.
-pub(super) async fn of_stream(call: Call) -> Answer {
+pub(super) async fn of_stream(mut call: Call) -> Answer {
     let media = negotiate(&call.headers, &OFFERED)?;
     let id = call.aggregate_id()?;
     let after = call.last_event_id()?;
+    call.enter_branch().await?;
     let Some(summary) = call.runtime().feed().summary(&id).await? else {
         return Err(unknown(&id));
     };
@@ -83,9 +84,10 @@ pub(super) async fn of_stream(call: Call) -> Answer {
 }
 
 /// The whole log, filtered.
-pub(super) async fn of_log(call: Call) -> Answer {
+pub(super) async fn of_log(mut call: Call) -> Answer {
     let media = negotiate(&call.headers, &OFFERED)?;
     let last_event_id = call.last_event_id()?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let filter = EventFilter {
         from_time: query.time("from_time")?,

@@ -48,6 +48,12 @@ pub(super) fn reply(call: &Call, media: Media, source: Source, after: Position, 
     let feed = call.runtime().feed();
     let events = if follow { following(feed, source, after) } else { up_to_head(feed.clone(), source, after) };
     let lines = written(events, media, call.server.options.stream_comment);
+    // A branch stays live as long as somebody follows it.
+    let held = call.branch.clone();
+    let lines = lines.map(move |line| {
+        let _held = &held;
+        line
+    });
     let ended = lines.take_until(call.server.shutdown.clone().cancelled_owned());
     let mut response = warp::reply::stream(Shared::new(ended.boxed())).into_response();
     let headers = response.headers_mut();

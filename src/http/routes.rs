@@ -17,7 +17,7 @@ use warp::{
 };
 
 use super::{
-    aggregates, body, commands,
+    aggregates, body, branches, commands,
     context::Server,
     error::{self, Answer, Problem},
     events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
@@ -77,6 +77,10 @@ routes! {
     "/api/v1/sagas/{saga_id}"                 GET sagas::show;
     "/api/v1/sagas/{saga_id}/retry"           POST sagas::retry;
     "/api/v1/sagas/{saga_id}/cancel"          POST sagas::cancel;
+    "/api/v1/branches"                        GET branches::list, POST branches::create;
+    "/api/v1/branches/{branch_id}"            GET branches::show, DELETE branches::delete;
+    "/api/v1/branches/{branch_id}/diff"       GET branches::diff;
+    "/api/v1/branches/{branch_id}/merge"      POST branches::merge;
     "/health"                                 GET health::show;
     "/health/live"                            GET health::live;
     "/health/ready"                           GET health::ready;
@@ -168,7 +172,20 @@ async fn serve(
         (Some((_, parameters)), Some(handler)) => {
             let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
             let (principal, method) = (Principal::anonymous(), method.clone());
-            let call = Call { server, ids, principal, method, path, query, headers, parameters, body };
+            let (branch, takes_branch) = (None, false);
+            let call = Call {
+                server,
+                ids,
+                principal,
+                method,
+                path,
+                query,
+                headers,
+                parameters,
+                body,
+                branch,
+                takes_branch,
+            };
             let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
             caught.unwrap_or_else(|_| Err(panicked(label)))
         }
