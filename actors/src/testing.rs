@@ -10,4 +10,4 @@ pub mod store_contract;
 pub mod view_contract;
 pub mod view_faults;
 
-pub use crate::failpoint::NAMES as FAILPOINTS;
+pub use crate::failpoint::{MERGE_NAMES as MERGE_FAILPOINTS, NAMES as FAILPOINTS};

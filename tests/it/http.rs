@@ -1,6 +1,7 @@
 //! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
 
 mod bodies;
+mod branches;
 mod commands;
 mod connections;
 mod faults;

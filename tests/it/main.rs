@@ -1,10 +1,14 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod branches;
 #[cfg(all(unix, feature = "redis"))]
 mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_branches;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

@@ -33,6 +33,12 @@ pub(crate) struct BranchLog {
     bases: DashMap<AggregateId, Option<StreamSummary>>,
 }
 
+/// A stream has the type of its first event.
+fn continued(own: StreamSummary, base: Option<&StreamSummary>) -> StreamSummary {
+    let aggregate_type = base.map_or(own.aggregate_type, |base| base.aggregate_type.clone());
+    StreamSummary { aggregate_type, ..own }
+}
+
 /// Which part of a stream lies where.
 struct Parts {
     /// The part before the fork.
@@ -144,7 +150,10 @@ impl BranchLog {
         let own = self.own.streams_on(self.id, kind, after, limit).await?;
         let mut merged: std::collections::BTreeMap<AggregateId, StreamSummary> =
             self.base_streams(kind, after, limit).await?.into_iter().map(|it| (it.aggregate_id.clone(), it)).collect();
-        merged.extend(own.into_iter().map(|it| (it.aggregate_id.clone(), it)));
+        for own in own {
+            let base = self.base(&own.aggregate_id).await?;
+            merged.insert(own.aggregate_id.clone(), continued(own, base.as_ref()));
+        }
         Ok(merged.into_values().take(limit.get() as usize).collect())
     }
 
@@ -245,10 +254,11 @@ impl EventStore for BranchLog {
 
     fn stream<'a>(&'a self, id: &'a AggregateId) -> BoxFuture<'a, Result<Option<StreamSummary>, StoreError>> {
         async move {
-            match self.own.stream_on(self.id, id).await? {
-                Some(own) => Ok(Some(own)),
-                None => self.base(id).await,
-            }
+            let base = self.base(id).await?;
+            Ok(match self.own.stream_on(self.id, id).await? {
+                Some(own) => Some(continued(own, base.as_ref())),
+                None => base,
+            })
         }
         .boxed()
     }

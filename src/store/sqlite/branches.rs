@@ -76,15 +76,19 @@ const PAGE: &str = concat!(
 );
 const HEAD: &str =
     "SELECT position FROM branch_events WHERE partition = 0 AND branch_id = ?1 ORDER BY position DESC LIMIT 1";
-const LAST: &str = "SELECT e.aggregate_id, e.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at \
+/// Its type is that of the stream's first event.
+const LAST: &str = "SELECT e.aggregate_id, (SELECT f.aggregate_type FROM branch_events f WHERE f.partition = 0 \
+         AND f.branch_id = ?1 AND f.aggregate_id = ?2 ORDER BY f.sequence LIMIT 1), \
+         e.sequence, e.chain, e.position, e.recorded_at \
      FROM branch_events e WHERE e.partition = 0 AND e.branch_id = ?1 AND e.aggregate_id = ?2 \
      ORDER BY e.sequence DESC LIMIT 1";
-const STREAMS: &str = "SELECT e.aggregate_id, e.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at \
-     FROM (SELECT aggregate_id, max(sequence) AS sequence FROM branch_events WHERE partition = 0 AND branch_id = ?1 \
-         AND aggregate_id > ?2 AND (?3 IS NULL OR aggregate_type = ?3) \
-         GROUP BY aggregate_id ORDER BY aggregate_id LIMIT ?4) s \
+const STREAMS: &str = "SELECT e.aggregate_id, f.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at \
+     FROM (SELECT aggregate_id, min(sequence) AS first, max(sequence) AS last FROM branch_events \
+         WHERE partition = 0 AND branch_id = ?1 AND aggregate_id > ?2 GROUP BY aggregate_id) s \
+     JOIN branch_events f ON f.partition = 0 AND f.branch_id = ?1 AND f.aggregate_id = s.aggregate_id \
+         AND f.sequence = s.first AND (?3 IS NULL OR f.aggregate_type = ?3) \
      JOIN branch_events e ON e.partition = 0 AND e.branch_id = ?1 AND e.aggregate_id = s.aggregate_id \
-         AND e.sequence = s.sequence ORDER BY e.aggregate_id";
+         AND e.sequence = s.last ORDER BY e.aggregate_id LIMIT ?4";
 const EVENTS_BY_ID: &str = concat!(
     "SELECT ",
     event_columns!(),

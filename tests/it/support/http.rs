@@ -89,7 +89,15 @@ impl TestServer {
         options: HttpOptions,
         with: impl FnOnce(HttpContext) -> HttpContext,
     ) -> Self {
-        let runtime = Arc::new(builder.start().await.unwrap());
+        Self::serving(Arc::new(builder.start().await.unwrap()), options, with).await
+    }
+
+    /// A runtime that somebody else has started, and ends.
+    pub async fn serving(
+        runtime: Arc<Runtime>,
+        options: HttpOptions,
+        with: impl FnOnce(HttpContext) -> HttpContext,
+    ) -> Self {
         let context = Arc::new(with(HttpContext::new(runtime.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
