@@ -18,8 +18,8 @@ pub use branch_store::{
 };
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
-    AppendBatch, AppendUnit, CommandProbe, CommandRecord, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
-    StreamClaim, StreamRange, StreamSummary, UnitOutcome,
+    AppendBatch, AppendUnit, CommandProbe, CommandRecord, Committed, Direction, EventStore, KeyRecord, LogPage,
+    StoreError, StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
 pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};

@@ -29,10 +29,10 @@
 //! ```
 
 use std::{
-    sync::Arc,
     collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use bytes::Bytes;

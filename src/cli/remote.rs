@@ -8,7 +8,9 @@ mod sagas;
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use event_sourcing_actors::{AggregateId, BranchId, EventFilter, Expected, Position, Sequence, history::At, ports::Direction};
+use event_sourcing_actors::{
+    AggregateId, BranchId, EventFilter, Expected, Position, Sequence, history::At, ports::Direction,
+};
 use event_sourcing_cqrs::wire;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
@@ -228,9 +230,8 @@ impl Remote {
         tokio::spawn(connection);
         let usual = if ask.body.is_some() { Method::POST } else { Method::GET };
         let method = ask.method.unwrap_or(usual);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.on_branch(ask.path)).header(header::HOST, &self.authority);
+        let mut request =
+            Request::builder().method(method).uri(self.on_branch(ask.path)).header(header::HOST, &self.authority);
         if ask.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -173,19 +173,8 @@ async fn serve(
             let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
             let (principal, method) = (Principal::anonymous(), method.clone());
             let (branch, takes_branch) = (None, false);
-            let call = Call {
-                server,
-                ids,
-                principal,
-                method,
-                path,
-                query,
-                headers,
-                parameters,
-                body,
-                branch,
-                takes_branch,
-            };
+            let call =
+                Call { server, ids, principal, method, path, query, headers, parameters, body, branch, takes_branch };
             let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
             caught.unwrap_or_else(|_| Err(panicked(label)))
         }

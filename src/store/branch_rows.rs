@@ -47,7 +47,8 @@ impl RawCommand {
     /// [`StoreError::Corrupt`] names the row.
     pub(super) fn checked(self) -> Result<BranchCommand, StoreError> {
         let position = self.position;
-        let corrupt = |_| StoreError::Corrupt { reason: format!("command at position {position} of a branch: aggregate_id") };
+        let corrupt =
+            |_| StoreError::Corrupt { reason: format!("command at position {position} of a branch: aggregate_id") };
         Ok(BranchCommand {
             position: Position::from_i64(position),
             record: CommandRecord {
@@ -84,7 +85,8 @@ pub(super) fn stored<'a>(
 
 /// The records of commands, each at the position of its first event.
 pub(super) fn records<'a>(units: &[&'a AppendUnit], events: &[(i64, &NewEvent)]) -> Vec<(i64, &'a CommandRecord)> {
-    let place = |first: &EventId| events.iter().find(|(_, event)| event.event_id == *first).map(|(position, _)| *position);
+    let place =
+        |first: &EventId| events.iter().find(|(_, event)| event.event_id == *first).map(|(position, _)| *position);
     let commands = units.iter().flat_map(|unit| &unit.commands);
     commands.filter_map(|command| Some((place(command.event_ids.first()?)?, command.record.as_ref()?))).collect()
 }

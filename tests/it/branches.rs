@@ -182,7 +182,11 @@ async fn a_crash_in_a_merge_leaves_all_or_nothing() {
         for amount in 1..=10 {
             there.bus().send(request("a", "DepositMoney", json!({ "amount": amount }))).await.unwrap();
             let id = format!("new-{amount}");
-            there.bus().send(request(&id, "CreateAccount", json!({ "owner": "N", "initial_balance": 1 }))).await.unwrap();
+            there
+                .bus()
+                .send(request(&id, "CreateAccount", json!({ "owner": "N", "initial_balance": 1 })))
+                .await
+                .unwrap();
         }
         drop(there);
         app.shutdown().await;

@@ -25,8 +25,20 @@ fn walk(folder: &Path, with: &[&str]) {
         let words = [&["replay", "a", "--format", "json"], words].concat();
         run(0, &words).json()["state"]["balance"].clone()
     };
-    run(0, &["command", "send", "CreateAccount", "a", "--data", &json!({ "owner": "J", "initial_balance": 100 }).to_string()]);
-    let made = run(0, &["branch", "create", "what if", "--aggregate-id", "a", "--from-sequence", "1", "--format", "json"]).json();
+    run(
+        0,
+        &[
+            "command",
+            "send",
+            "CreateAccount",
+            "a",
+            "--data",
+            &json!({ "owner": "J", "initial_balance": 100 }).to_string(),
+        ],
+    );
+    let made =
+        run(0, &["branch", "create", "what if", "--aggregate-id", "a", "--from-sequence", "1", "--format", "json"])
+            .json();
     assert_eq!((&made["name"], &made["status"]), (&json!("what if"), &json!("open")));
     let id = made["branch_id"].as_str().unwrap();
     let on = ["--branch", id];
@@ -36,10 +48,14 @@ fn walk(folder: &Path, with: &[&str]) {
     assert_eq!(run(1, &["command", "send", "WithdrawMoney", "a", "--data", &amount(41), "--branch", id]).stdout, "");
     let events = run(0, &["events", "get", "a", "--branch", id, "--format", "ndjson"]).stdout;
     assert_eq!(events.lines().count(), 2, "{events}");
-    let query = ["query", "send", "GetAccountBalance", "--filters", r#"{"account_id":"a"}"#, "--format", "json", "--branch", id];
+    let query =
+        ["query", "send", "GetAccountBalance", "--data", r#"{"account_id":"a"}"#, "--format", "json", "--branch", id];
     assert_eq!(run(0, &query).json()["data"]["balance"], 40);
     let diff = run(0, &["branch", "diff", id]).stdout;
-    assert!(diff.contains("account a: version 1 on main, 2 on the branch") && diff.contains("/balance: 100 -> 40"), "{diff}");
+    assert!(
+        diff.contains("account a: version 1 on main, 2 on the branch") && diff.contains("/balance: 100 -> 40"),
+        "{diff}"
+    );
     assert!(run(0, &["branch", "list"]).stdout.contains("what if"));
 
     run(0, &["command", "send", "WithdrawMoney", "a", "--data", &amount(50)]);

@@ -22,7 +22,7 @@ use crate::{
     id::BranchId,
     limits::Limits,
     memory::MemoryStore,
-    ports::{Branch, BranchStore, Clock, EventStore, SnapshotStore},
+    ports::{Branch, BranchStatus, BranchStore, Clock, EventStore, SnapshotStore},
     projection::Projection,
     pubsub::Publisher,
     query::QueryCatalog,
@@ -148,12 +148,12 @@ impl LiveBranches {
     fn tidy_up(&self) {
         let mut janitor = self.janitor.lock().unwrap_or_else(PoisonError::into_inner);
         if janitor.is_none() && !self.stop.is_cancelled() {
-            let (live, idle) = (self.live.clone(), self.recipe.limits.branches.idle);
+            let (live, recipe, idle) = (self.live.clone(), self.recipe.clone(), self.recipe.limits.branches.idle);
             let pause = (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
             let stop = self.stop.clone();
             *janitor = Some(tokio::spawn(async move {
                 while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-                    passivate(&live, idle).await;
+                    passivate(&live, &recipe, idle).await;
                 }
             }));
         }
@@ -174,8 +174,9 @@ impl LiveBranches {
     }
 }
 
-/// Ends the branches that nobody has used for so long, unless their sagas are under way.
-async fn passivate(live: &AsyncMutex<Map>, idle: Duration) {
+/// Ends the branches that nobody has used for so long, unless their sagas are under way. Those of a branch that takes no
+/// commands any more stand still.
+async fn passivate(live: &AsyncMutex<Map>, recipe: &Recipe, idle: Duration) {
     let is_idle = |live: &Live| live.is_unused() && live.used.elapsed() >= idle;
     let candidates: Vec<(BranchId, Arc<Runtime>)> = {
         let map = live.lock().await;
@@ -184,7 +185,9 @@ async fn passivate(live: &AsyncMutex<Map>, idle: Duration) {
     };
     let mut busy = HashSet::new();
     for (id, runtime) in candidates.iter() {
-        if has_open_sagas(runtime).await {
+        let branch = recipe.own.branch(*id).await;
+        let is_closed = branch.is_ok_and(|branch| branch.is_none_or(|branch| branch.status != BranchStatus::Open));
+        if !is_closed && has_open_sagas(runtime).await {
             busy.insert(*id);
         }
     }

@@ -197,7 +197,8 @@ impl Kept {
                         let stand = self.stand(&mut stands, &record.aggregate_id).await?;
                         let decide = || stand.state.decide(&self.main, &request);
                         let decided = catch_unwind(AssertUnwindSafe(decide));
-                        let panicked = |_| BranchError::Internal { reason: format!("deciding {} panicked", record.command_type) };
+                        let panicked =
+                            |_| BranchError::Internal { reason: format!("deciding {} panicked", record.command_type) };
                         decided.map_err(panicked)?.map(|decided| (request.command_id, decided))
                     }
                     Err(error) => Err(error),
@@ -223,7 +224,8 @@ impl Kept {
             });
         }
         // Also those that nothing changes: what was decided rests on them.
-        let claim = |(aggregate_id, stand): (AggregateId, Stand)| StreamClaim { aggregate_id, head: stand.head, losses: 0 };
+        let claim =
+            |(aggregate_id, stand): (AggregateId, Stand)| StreamClaim { aggregate_id, head: stand.head, losses: 0 };
         unit.streams = stands.into_iter().map(claim).collect();
         unit.streams.sort_by(|a, b| a.aggregate_id.cmp(&b.aggregate_id));
         Ok(Decided { report: MergeReport { merged: false, commands: told }, unit })

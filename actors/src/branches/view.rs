@@ -76,7 +76,8 @@ impl BranchLog {
         let (mut found, mut low, mut high) = (None, 0, now.head.sequence.0);
         while high - low > 1 {
             // The first event is asked for first: streams that began after the fork are the most.
-            let middle = if low == 0 && found.is_none() && high == now.head.sequence.0 { 1 } else { low.midpoint(high) };
+            let middle =
+                if low == 0 && found.is_none() && high == now.head.sequence.0 { 1 } else { low.midpoint(high) };
             let event = self.event(&now.aggregate_id, Sequence(middle)).await?;
             if event.position <= self.fork {
                 low = middle;
@@ -96,7 +97,10 @@ impl BranchLog {
     async fn event(&self, id: &AggregateId, only: Sequence) -> Result<RecordedEvent, StoreError> {
         let range = StreamRange { from: only, to: only, direction: Direction::Forward, limit: NonZeroU32::MIN };
         let events = self.main.read_stream(id, range).await?;
-        events.into_iter().next().ok_or_else(|| StoreError::Corrupt { reason: format!("event {only} of {id} is not there") })
+        events
+            .into_iter()
+            .next()
+            .ok_or_else(|| StoreError::Corrupt { reason: format!("event {only} of {id} is not there") })
     }
 
     async fn parts(&self, id: &AggregateId, range: StreamRange) -> Result<Parts, StoreError> {
@@ -117,7 +121,8 @@ impl BranchLog {
         let mut events: Vec<RecordedEvent> = Vec::new();
         for (is_own, part) in order {
             let read = u32::try_from(events.len()).unwrap_or(u32::MAX);
-            let (Some((from, to)), Some(limit)) = (part, NonZeroU32::new(range.limit.get().saturating_sub(read))) else {
+            let (Some((from, to)), Some(limit)) = (part, NonZeroU32::new(range.limit.get().saturating_sub(read)))
+            else {
                 continue;
             };
             let range = StreamRange { from, to, limit, ..range };
@@ -190,12 +195,14 @@ impl BranchLog {
 
     /// Which commands were recorded before the fork already: the branch has their events.
     async fn known_before(&self, batch: &AppendBatch) -> Result<Vec<Option<UnitOutcome>>, StoreError> {
-        let ids: Vec<EventId> = batch.units.iter().flat_map(|unit| &unit.commands).flat_map(|it| it.event_ids.clone()).collect();
+        let ids: Vec<EventId> =
+            batch.units.iter().flat_map(|unit| &unit.commands).flat_map(|it| it.event_ids.clone()).collect();
         let mut found = if ids.is_empty() { Vec::new() } else { self.main.find_events(&ids).await? };
         found.retain(|event| event.position <= self.fork);
         let is_known = |id: &EventId| found.iter().any(|event| event.event_id == *id);
         let known = batch.units.iter().map(|unit| {
-            let commands = unit.commands.iter().enumerate().filter(|(_, command)| command.event_ids.iter().any(is_known));
+            let commands =
+                unit.commands.iter().enumerate().filter(|(_, command)| command.event_ids.iter().any(is_known));
             let commands: Vec<usize> = commands.map(|(index, _)| index).collect();
             (!commands.is_empty()).then_some(UnitOutcome::Known { commands })
         });

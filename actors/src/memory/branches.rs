@@ -15,8 +15,8 @@ use crate::{
     id::{AggregateId, AggregateType, BranchId, EventId},
     ports::{
         AppendUnit, BRANCHES_LIVE_MAX, Branch, BranchAppend, BranchCommand, BranchCreated, BranchKey, BranchMerge,
-        BranchStatus, BranchStore, KeyRecord, LogPage, MergeOutcome, NewBranch, StoreError, StreamRange,
-        StreamSummary, UnitOutcome,
+        BranchStatus, BranchStore, KeyRecord, LogPage, MergeOutcome, NewBranch, StoreError, StreamRange, StreamSummary,
+        UnitOutcome,
     },
     version::Position,
 };
@@ -148,11 +148,7 @@ impl BranchStore for MemoryStore {
         async move { Ok(self.on(id, None, |kept| Some(kept.branch.clone()))) }.boxed()
     }
 
-    fn branches(
-        &self,
-        before: Option<BranchId>,
-        limit: NonZeroU32,
-    ) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>> {
+    fn branches(&self, before: Option<BranchId>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>> {
         async move {
             let all = self.branches.all();
             let older = all.values().rev().filter(|kept| before.is_none_or(|before| kept.branch.id < before));

@@ -166,11 +166,7 @@ pub trait BranchStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`].
-    fn branches(
-        &self,
-        before: Option<BranchId>,
-        limit: NonZeroU32,
-    ) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>>;
+    fn branches(&self, before: Option<BranchId>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>>;
 
     /// Forgets a branch and all that happened on it; whether there was one.
     ///

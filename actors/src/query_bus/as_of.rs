@@ -37,7 +37,12 @@ pub(crate) struct Past {
 
 impl Past {
     pub fn new(catalog: &Arc<Catalog>, projections: &[Arc<dyn Projection>], is_branch: bool) -> Self {
-        Self { catalog: catalog.clone(), projections: projections.to_vec(), is_branch, remembered: Remembered::default() }
+        Self {
+            catalog: catalog.clone(),
+            projections: projections.to_vec(),
+            is_branch,
+            remembered: Remembered::default(),
+        }
     }
 }
 

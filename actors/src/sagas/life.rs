@@ -59,10 +59,9 @@ impl SagasSetup {
         let news = Arc::new(News::new(metrics.clone(), names));
         metrics.prepare(self.definitions.names());
         if !self.definitions.is_empty() {
-            projections.projections.push(Arc::new(SagaIndex {
-                definitions: self.definitions.clone(),
-                is_branch: self.is_branch,
-            }));
+            projections
+                .projections
+                .push(Arc::new(SagaIndex { definitions: self.definitions.clone(), is_branch: self.is_branch }));
             projections.audiences.insert(INDEX.to_owned(), news.clone());
         }
         self.news = Some(news);

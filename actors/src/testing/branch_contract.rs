@@ -188,7 +188,9 @@ impl Stream {
             event_type: EventType::new("Happened").unwrap(),
             schema_version: 1,
             data: Bytes::from_static(b"{}"),
-            metadata: Bytes::from_static(br#"{"command_id":"00000000-0000-0000-0000-000000000001","correlation_id":"c"}"#),
+            metadata: Bytes::from_static(
+                br#"{"command_id":"00000000-0000-0000-0000-000000000001","correlation_id":"c"}"#,
+            ),
         };
         NewEvent::following(&mut self.head, &self.id, &kind, body)
     }
@@ -230,8 +232,7 @@ async fn on_main(store: &Tested, unit: AppendUnit) -> Committed {
 
 /// One unit on a branch, on top of what the streams stood at at the fork.
 async fn on(store: &Tested, branch: &Branch, unit: AppendUnit, bases: &[&Stream]) -> UnitOutcome {
-    let bases: HashMap<AggregateId, StreamHead> =
-        bases.iter().map(|stream| (stream.id.clone(), stream.head)).collect();
+    let bases: HashMap<AggregateId, StreamHead> = bases.iter().map(|stream| (stream.id.clone(), stream.head)).collect();
     let append = BranchAppend { batch: AppendBatch { units: vec![unit] }, bases };
     store.append_on(branch.id, append).await.unwrap().pop().unwrap()
 }

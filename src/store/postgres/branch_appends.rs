@@ -189,8 +189,7 @@ fn verdicts(rows: &[PgRow]) -> Result<Verdicts, StoreError> {
     let (mut found, mut known, mut stale) = (None, Vec::new(), Vec::new());
     for row in rows {
         let kind: i32 = row.try_get(0).map_err(store_error)?;
-        let (first, second): (i64, i64) =
-            (row.try_get(1).map_err(store_error)?, row.try_get(2).map_err(store_error)?);
+        let (first, second): (i64, i64) = (row.try_get(1).map_err(store_error)?, row.try_get(2).map_err(store_error)?);
         match kind {
             0 => found = Some((Position::from_i64(first), row.try_get::<DateTime<Utc>, _>(3).map_err(store_error)?)),
             1 => known.push((usize::try_from(first).unwrap_or(0), usize::try_from(second).unwrap_or(0))),

@@ -221,11 +221,7 @@ impl BranchStore for PostgresStore {
         .boxed()
     }
 
-    fn branches(
-        &self,
-        before: Option<BranchId>,
-        limit: NonZeroU32,
-    ) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>> {
+    fn branches(&self, before: Option<BranchId>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<Branch>, StoreError>> {
         async move {
             let query = sqlx::query(BRANCHES).bind(before.map(|id| id.0)).bind(i64::from(limit.get()));
             query.fetch_all(&self.pool).await.map_err(store_error)?.iter().map(branch).collect()

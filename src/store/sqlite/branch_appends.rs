@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 use chrono::DateTime;
 use event_sourcing_actors::{
     BranchId, NewEvent, Position,
-    ports::{BranchAppend, Branch, BranchMerge, BranchStatus, CommandRecord, KeyRecord, MergeOutcome, StoreError, UnitOutcome},
+    ports::{
+        Branch, BranchAppend, BranchMerge, BranchStatus, CommandRecord, KeyRecord, MergeOutcome, StoreError,
+        UnitOutcome,
+    },
 };
 use sqlx::{Error, Row, SqliteConnection};
 
@@ -84,9 +87,13 @@ impl SqliteStore {
         let at = verdicts.recorded_at.timestamp_micros();
         let connection = &mut writing.connection;
         let inserted = async {
-            INSERT_EVENTS.run(connection, &events, |query, (place, event)| bind_event(query, id, *place, at, event)).await?;
+            INSERT_EVENTS
+                .run(connection, &events, |query, (place, event)| bind_event(query, id, *place, at, event))
+                .await?;
             INSERT_KEYS.run(connection, &keys, |query, record| bind_key(query, id, at, record)).await?;
-            INSERT_COMMANDS.run(connection, &records, |query, (place, record)| bind_command(query, id, *place, record)).await
+            INSERT_COMMANDS
+                .run(connection, &records, |query, (place, record)| bind_command(query, id, *place, record))
+                .await
         };
         if let Err(error) = inserted.await {
             // What is refused was not stored, and the connection is whole.

@@ -5,9 +5,7 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     BranchId, NewEvent, Position,
-    ports::{
-        AppendBatch, AppendUnit, BranchMerge, Clock, Committed, KeyRecord, MergeOutcome, StoreError, UnitOutcome,
-    },
+    ports::{AppendBatch, AppendUnit, BranchMerge, Clock, Committed, KeyRecord, MergeOutcome, StoreError, UnitOutcome},
 };
 use sqlx::{
     Connection, Error, Row, Sqlite, SqliteConnection,
@@ -201,11 +199,8 @@ async fn write(
 
 async fn commit(connection: &mut SqliteConnection, head: Position, has_new_streams: bool) -> Result<(), Error> {
     // With nothing inserted this flushes nothing.
-    let commit = if has_new_streams {
-        sqlx::query(COMMIT_WITH_STREAMS).bind(head.as_i64())
-    } else {
-        sqlx::query(COMMIT)
-    };
+    let commit =
+        if has_new_streams { sqlx::query(COMMIT_WITH_STREAMS).bind(head.as_i64()) } else { sqlx::query(COMMIT) };
     commit.execute(connection).await.map(|_| ())
 }
 

@@ -111,7 +111,9 @@ enum Database {
 impl Database {
     fn url(&self) -> event_sourcing_cqrs::settings::Database {
         match self {
-            Self::Sqlite(folder) => event_sourcing_cqrs::settings::Database::Sqlite { path: folder.path().join("es.db") },
+            Self::Sqlite(folder) => {
+                event_sourcing_cqrs::settings::Database::Sqlite { path: folder.path().join("es.db") }
+            }
             Self::Postgres(database) => {
                 event_sourcing_cqrs::settings::Database::Postgres { url: SecretUrl::new(database.url.clone()) }
             }
@@ -159,8 +161,12 @@ async fn a_branch_is_a_world_of_its_own() {
         assert_eq!(world.server.get("/api/v1/aggregates/c").await.status, 404);
 
         let log = branch.get("/api/v1/events").await.json();
-        let places: Vec<_> =
-            log["events"].as_array().unwrap().iter().map(|event| json!([event["position"], event["aggregate_id"]])).collect();
+        let places: Vec<_> = log["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| json!([event["position"], event["aggregate_id"]]))
+            .collect();
         assert_eq!(json!(places), json!([[1, "a"], [2, "b"], [3, "a"]]), "up to the fork in one page");
         let own = branch.get("/api/v1/events?after=3").await.json();
         assert_eq!((own["events"].as_array().unwrap().len(), &own["next_cursor"]), (2, &json!(5)));
@@ -168,7 +174,8 @@ async fn a_branch_is_a_world_of_its_own() {
         let sequences: Vec<_> = stream["events"].as_array().unwrap().iter().map(|it| &it["sequence"]).collect();
         assert_eq!(json!(sequences), json!([3, 2]));
         let streams = branch.get("/api/v1/aggregates").await.json();
-        let ids: Vec<_> = streams["items"].as_array().unwrap().iter().map(|it| json!([it["aggregate_id"], it["version"]])).collect();
+        let ids: Vec<_> =
+            streams["items"].as_array().unwrap().iter().map(|it| json!([it["aggregate_id"], it["version"]])).collect();
         assert_eq!(json!(ids), json!([["a", 3], ["b", 1], ["c", 1]]));
 
         let replayed = branch.post("/api/v1/replay", json!({ "aggregate_id": "a", "from_sequence": 3 })).await.json();
@@ -200,7 +207,8 @@ async fn sagas_run_on_the_branch_alone() {
         let world = World::over(&database).await;
         seeded(&world).await;
         let branch = world.fork(json!({ "name": "s", "at_position": 5 })).await;
-        let body = json!({ "saga_type": "TransferSaga", "data": { "from_account": "a", "to_account": "b", "amount": 50 } });
+        let body =
+            json!({ "saga_type": "TransferSaga", "data": { "from_account": "a", "to_account": "b", "amount": 50 } });
         let ended = world.server.post_with(&branch.at("/api/v1/sagas"), &[WAIT], &body.to_string()).await;
         assert_eq!((ended.status, &ended.json()["status"]), (200, &json!("completed")), "{}", ended.text());
         let id = ended.json()["saga_id"].as_str().unwrap().to_owned();
@@ -214,9 +222,11 @@ async fn sagas_run_on_the_branch_alone() {
         // A merge starts it anew on main; what it did on the branch is not run again.
         let report = branch.merge(json!({})).await;
         assert_eq!(report.status, 200, "{}", report.text());
-        let commands = json!([{ "command_type": "StartSaga", "aggregate_id": id, "outcome": "accepted", "rejection": null }]);
+        let commands =
+            json!([{ "command_type": "StartSaga", "aggregate_id": id, "outcome": "accepted", "rejection": null }]);
         assert_eq!(report.json(), json!({ "merged": true, "commands": commands }));
-        let completed = || async { world.server.get(&format!("/api/v1/sagas/{id}")).await.json()["status"] == "completed" };
+        let completed =
+            || async { world.server.get(&format!("/api/v1/sagas/{id}")).await.json()["status"] == "completed" };
         eventually("main's own sagas do it", completed).await;
         assert_eq!((world.balance("a").await, world.balance("b").await), (json!(52), json!(61)));
         world.end().await;
@@ -229,8 +239,10 @@ async fn keys_and_versions_are_the_branchs_own() {
     on_both(|database| async move {
         let world = World::over(&database).await;
         seeded(&world).await;
-        let (one, other) =
-            (world.fork(json!({ "name": "1", "at_position": 5 })).await, world.fork(json!({ "name": "2", "at_position": 5 })).await);
+        let (one, other) = (
+            world.fork(json!({ "name": "1", "at_position": 5 })).await,
+            world.fork(json!({ "name": "2", "at_position": 5 })).await,
+        );
         let body = json!({ "command_type": "DepositMoney", "aggregate_id": "a", "data": { "amount": 1 } }).to_string();
         let key = [("idempotency-key", "k")];
         let paths = ["/api/v1/commands".to_owned(), one.at("/api/v1/commands"), other.at("/api/v1/commands")];
@@ -244,7 +256,8 @@ async fn keys_and_versions_are_the_branchs_own() {
         let stale = world.server.post_with(&one.at("/api/v1/commands"), &[("if-match", "\"3\"")], &body).await;
         assert_problem(&stale, 412, "precondition-failed");
         assert_eq!(stale.json()["current_version"], 4);
-        let raw = json!({ "aggregate_id": "a", "event_type": "MoneyDeposited", "data": { "amount": 5, "balance_after": 0 } });
+        let raw =
+            json!({ "aggregate_id": "a", "event_type": "MoneyDeposited", "data": { "amount": 5, "balance_after": 0 } });
         let appended = one.post("/api/v1/events", raw).await;
         assert_eq!(appended.status, 201, "{}", appended.text());
         assert!(appended.header("location").unwrap().ends_with(&format!("?branch={}", one.id)));
@@ -268,8 +281,14 @@ async fn a_merge_runs_the_branchs_commands_on_main_once() {
 
         let diff = world.server.get(&format!("{BRANCHES}/{}/diff", branch.id)).await.json();
         let first = &diff["items"][0];
-        assert_eq!((&first["aggregate_id"], &first["main"]["version"], &first["branch"]["version"]), (&json!("a"), &json!(4), &json!(5)));
-        assert_eq!((first["main"]["events"].as_array().unwrap().len(), first["branch"]["events"].as_array().unwrap().len()), (1, 2));
+        assert_eq!(
+            (&first["aggregate_id"], &first["main"]["version"], &first["branch"]["version"]),
+            (&json!("a"), &json!(4), &json!(5))
+        );
+        assert_eq!(
+            (first["main"]["events"].as_array().unwrap().len(), first["branch"]["events"].as_array().unwrap().len()),
+            (1, 2)
+        );
         assert_eq!(first["changes"], json!([{ "path": "/balance", "from": 1_102, "to": 46 }]));
         assert_eq!((&diff["items"][1]["aggregate_id"], &diff["items"][1]["main"]["version"]), (&json!("c"), &json!(0)));
 
@@ -277,9 +296,20 @@ async fn a_merge_runs_the_branchs_commands_on_main_once() {
         assert_eq!((tried.status, &tried.json()["merged"], world.head().await), (200, &json!(false), 6));
         let merged = branch.merge(json!({})).await;
         assert_eq!((merged.status, &merged.json()["merged"]), (200, &json!(true)), "{}", merged.text());
-        let told: Vec<_> = merged.json()["commands"].as_array().unwrap().iter().map(|it| json!([it["command_type"], it["outcome"]])).collect();
-        assert_eq!(json!(told), json!([["WithdrawMoney", "accepted"], ["CreateAccount", "accepted"], ["DepositMoney", "accepted"]]));
-        assert_eq!((world.head().await, world.balance("a").await, world.balance("c").await), (9, json!(1_046), json!(7)));
+        let told: Vec<_> = merged.json()["commands"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| json!([it["command_type"], it["outcome"]]))
+            .collect();
+        assert_eq!(
+            json!(told),
+            json!([["WithdrawMoney", "accepted"], ["CreateAccount", "accepted"], ["DepositMoney", "accepted"]])
+        );
+        assert_eq!(
+            (world.head().await, world.balance("a").await, world.balance("c").await),
+            (9, json!(1_046), json!(7))
+        );
         let log = world.server.get("/api/v1/events?after=6").await.json();
         let streams: Vec<_> = log["events"].as_array().unwrap().iter().map(|event| &event["aggregate_id"]).collect();
         assert_eq!(json!(streams), json!(["a", "c", "a"]), "in the order of the commands");
@@ -369,7 +399,11 @@ async fn what_is_wrong_with_a_branch_is_told() {
         assert_problem(&bad(body).await, 400, "malformed-body");
     }
     assert_problem(&bad(json!({ "name": "n", "at_time": "yesterday" })).await, 400, "invalid-time");
-    assert_problem(&bad(json!({ "name": "n", "aggregate_id": "b", "from_sequence": 1 })).await, 404, "unknown-aggregate");
+    assert_problem(
+        &bad(json!({ "name": "n", "aggregate_id": "b", "from_sequence": 1 })).await,
+        404,
+        "unknown-aggregate",
+    );
     for (body, pointer) in [
         (json!({ "name": "", "at_position": 1 }), "/name"),
         (json!({ "name": "n", "at_position": 2 }), "/at_position"),

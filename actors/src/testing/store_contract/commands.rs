@@ -59,7 +59,8 @@ async fn command_with_chosen_ids_is_known_by_any_of_them(store: Tested) {
     let (mut stream, events) = seeded(&store, "a", 2).await;
     let mut unit = stream.unit(2);
     unit.events[1].event_id = EventId(Uuid::from_u128(5));
-    unit.commands = vec![CommandProbe { event_ids: vec![unit.events[0].event_id, events[1].event_id], key: None, record: None }];
+    unit.commands =
+        vec![CommandProbe { event_ids: vec![unit.events[0].event_id, events[1].event_id], key: None, record: None }];
     assert_known(&append_one(&store, unit).await, &[0]);
     assert_lawful(&store, 2).await;
 }
