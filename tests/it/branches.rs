@@ -117,7 +117,7 @@ async fn dump(path: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for table in [
         "SELECT collection || '|' || grp || '|' || sort || '|' || data FROM view_rows ORDER BY 1",
-        "SELECT name || '|' || position FROM projections ORDER BY 1",
+        "SELECT name || '|' || checkpoint FROM projections ORDER BY 1",
         "SELECT position || '|' || aggregate_id || '|' || data || '|' || recorded_at || '|' || checksum FROM events_text ORDER BY position",
         "SELECT aggregate_id FROM streams ORDER BY 1",
         "SELECT principal || key FROM idempotency ORDER BY 1",
