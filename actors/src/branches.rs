@@ -138,13 +138,13 @@ pub enum BranchError {
 }
 
 impl Branches {
-    pub(crate) fn none() -> Self {
-        Self { kept: None }
-    }
-
-    pub(crate) fn new(recipe: Recipe, main: Arc<WriteSide>) -> Self {
-        let own = recipe.own.clone();
-        Self { kept: Some(Arc::new(Kept { own, main, live: LiveBranches::new(recipe) })) }
+    /// None where there is no recipe.
+    pub(crate) fn new(recipe: Option<Recipe>, main: &Arc<WriteSide>) -> Self {
+        let kept = |recipe: Recipe| {
+            let (own, main) = (recipe.own.clone(), main.clone());
+            Arc::new(Kept { own, main, live: LiveBranches::new(recipe) })
+        };
+        Self { kept: recipe.map(kept) }
     }
 
     fn kept(&self) -> Result<&Arc<Kept>, BranchError> {

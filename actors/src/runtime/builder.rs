@@ -244,10 +244,7 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
-        let (followed, past) = match &self.branch {
-            Some(branch) => (branch.since_fork.clone(), &branch.past),
-            None => (store.clone(), &self.projections.projections),
-        };
+        let (followed, past) = self.timeline(&store);
         let past = Past::new(&write_side.recovery.catalog, past, write_side.is_branch);
         let projections = self.projections.start(&write_side, followed, publisher.clone()).await?;
         let stop = CancellationToken::new();
@@ -257,9 +254,8 @@ impl RuntimeBuilder {
         let sagas = self.sagas.start(bus.clone(), views.clone(), store.clone(), freshness.clone());
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics, past);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
-        let branches = recipe.map_or_else(Branches::none, |recipe| Branches::new(recipe, write_side.clone()));
         Ok(Runtime {
-            branches,
+            branches: Branches::new(recipe, &write_side),
             queries,
             feed: Feed::new(store, publisher, &self.limits),
             history: History { write_side: write_side.clone() },

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::RuntimeBuilder;
 use crate::{
     branches::{BranchPart, Recipe},
-    ports::BranchStore,
+    ports::{BranchStore, EventStore},
+    projection::Projection,
     pubsub::Publisher,
     saga::SagaDefinitions,
 };
@@ -24,6 +25,14 @@ impl RuntimeBuilder {
         self.sagas.is_branch = true;
         self.branch = Some(part);
         self
+    }
+
+    /// What projections follow, and those whose rows can be made on the spot.
+    pub(super) fn timeline(&self, store: &Arc<dyn EventStore>) -> (Arc<dyn EventStore>, &[Arc<dyn Projection>]) {
+        match &self.branch {
+            Some(branch) => (branch.since_fork.clone(), &branch.past),
+            None => (store.clone(), &self.projections.projections),
+        }
     }
 
     /// What the runtimes of branches are made of; none where no branches are kept.
