@@ -29,7 +29,7 @@ async fn fill(backend: &Backend, prefix: &str, count: usize) -> AggregateId {
         let id = events[0].aggregate_id.clone();
         let unit = AppendUnit {
             streams: vec![StreamClaim { aggregate_id: id.clone(), head: head.unwrap(), losses: 0 }],
-            commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None, record: None }],
             events,
         };
         let outcomes = backend.store.append(AppendBatch { units: vec![unit] }).await.unwrap();

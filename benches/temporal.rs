@@ -41,7 +41,7 @@ async fn fill(backend: &Backend, count: u64) -> AggregateId {
         id = Some(events[0].aggregate_id.clone());
         let unit = AppendUnit {
             streams: vec![StreamClaim { aggregate_id: events[0].aggregate_id.clone(), head: head.unwrap(), losses: 0 }],
-            commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None, record: None }],
             events,
         };
         let units = vec![unit, others.unit(Streams::plain_deposit)];

@@ -346,6 +346,7 @@ impl AppBuilder {
         let follows = self.follows && settings.projections.follow;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
             .scrubber(storage.scrubber())
+            .branches(storage.branches())
             .catalog(catalog)
             .sagas(definitions)
             .work_on_sagas(self.works_on_sagas && follows)

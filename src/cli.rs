@@ -6,6 +6,7 @@
 mod backup;
 #[cfg(feature = "http")]
 mod bench;
+mod branch;
 mod command;
 mod completions;
 mod config;
@@ -43,10 +44,12 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use event_sourcing_actors::BranchId;
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
     telemetry::{self, LogControl, Tracing},
 };
+use uuid::Uuid;
 
 use self::{
     exit::{Exit, Failure},
@@ -101,6 +104,9 @@ pub(crate) struct Globals {
     /// [env: ES_TOKEN]
     #[arg(long, global = true, value_name = "TOKEN", help_heading = "Words")]
     token: Option<String>,
+    /// Work on this branch: goes with command, events, query, saga, replay and diff
+    #[arg(long, global = true, value_name = "BRANCH", help_heading = "Words")]
+    branch: Option<Uuid>,
     /// How data is written
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Words")]
     format: Format,
@@ -138,6 +144,9 @@ enum Word {
     Saga(saga::Saga),
     /// Erase one person's data
     Erase(erase::Erase),
+    /// Make and look after alternative timelines
+    #[command(subcommand)]
+    Branch(branch::Branch),
     /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
     /// Tell what changed in an aggregate's state between two of its events
@@ -178,6 +187,16 @@ enum Word {
     Healthcheck,
 }
 
+impl Word {
+    /// Whether it can be said of a branch.
+    fn takes_branch(&self) -> bool {
+        matches!(
+            self,
+            Self::Events(_) | Self::Command(_) | Self::Query(_) | Self::Saga(_) | Self::Replay(_) | Self::Diff(_)
+        )
+    }
+}
+
 /// What a word works with.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -187,6 +206,8 @@ pub(crate) struct Context {
     pub(crate) url: Option<String>,
     /// What it is told about who asks.
     pub(crate) token: Option<Secret>,
+    /// The branch to work on.
+    pub(crate) branch: Option<BranchId>,
     /// How long to wait.
     pub(crate) timeout: Duration,
     /// Where data goes.
@@ -227,8 +248,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let tracing = if is_server { Tracing::from_environment() } else { Tracing::default() };
     let log = start_log(&settings, is_server, &tracing)?;
     let output = Output::new(globals.format);
+    let branch = globals.branch.map(BranchId);
+    if branch.is_some() && !word.takes_branch() {
+        return Err(Failure::usage("--branch goes with command, events, query, saga, replay and diff"));
+    }
     let token = if globals.url.is_some() { secret(globals.token)? } else { None };
-    let context = Context { settings, url: globals.url, token, timeout: globals.timeout, output, log, tracing };
+    let context = Context { settings, url: globals.url, token, branch, timeout: globals.timeout, output, log, tracing };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -259,6 +284,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Operation(word) => word.run(context).await,
         Word::Saga(word) => word.run(context).await,
         Word::Erase(word) => word.run(context).await,
+        Word::Branch(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,

@@ -11,6 +11,7 @@ mod accept;
 mod aggregates;
 mod audit;
 mod body;
+mod branches;
 mod codes;
 mod commands;
 mod config;

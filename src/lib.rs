@@ -50,6 +50,11 @@ struct ReadModels;
 #[doc = include_str!("../docs/sagas.md")]
 struct Sagas;
 
+/// The page about branches: its example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/branches.md")]
+struct Branches;
+
 /// The page about schema evolution: its example runs.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/schema-evolution.md")]

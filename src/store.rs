@@ -7,6 +7,8 @@
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod access_rows;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod branch_rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod keys;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;

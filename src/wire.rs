@@ -4,6 +4,7 @@
 //! and states are passed on byte for byte.
 
 mod access;
+mod branches;
 mod history;
 mod integrity;
 mod operations;
@@ -26,6 +27,8 @@ use serde_json::value::RawValue;
 pub use crate::auth::port::AuditRecord;
 pub use crate::integrity::{FirstBad, Report, StreamReport};
 pub use access::{CreatedToken, Token};
+pub use branches::{Branch, BranchChanges, BranchEvents};
+pub use event_sourcing_actors::branches::{MergeReport, MergedCommand, Rejected};
 pub use history::{Changes, State, Timespan};
 pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};

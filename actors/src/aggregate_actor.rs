@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     answer::{Answer, probe, recall},
+    branches::record,
     envelope::{NewEvent, StreamHead},
     error::CommandError,
     id::AggregateId,
@@ -349,7 +350,10 @@ impl AggregateState {
         events: Vec<NewEvent>,
     ) -> Box<Member> {
         self.ticket += 1;
-        let probe = probe(&work.request, &answer);
+        let mut probe = probe(&work.request, &answer);
+        if self.write_side.is_branch && !events.is_empty() {
+            probe.record = record::of(&work.request);
+        }
         let snapshot = self.state.snapshot(&self.write_side, predecessor.sequence, &events);
         self.progress.submitted(self.ticket, work.clone());
         Box::new(Member {

@@ -97,7 +97,7 @@ pub(crate) fn probe(request: &CommandRequest, answer: &Answer) -> CommandProbe {
             outcome: answer.recorded()?,
         })
     });
-    CommandProbe { event_ids, key }
+    CommandProbe { event_ids, key, record: None }
 }
 
 /// The ids of raw events: the client's own, else derived.

@@ -64,7 +64,7 @@ pub enum CatalogError {
 }
 
 /// Every aggregate type, command type and event type of a runtime.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Catalog {
     models: BTreeMap<AggregateType, Arc<dyn Model>>,
     commands: HashMap<&'static str, Arc<dyn Model>>,
@@ -261,7 +261,7 @@ impl Catalog {
         let model = self.models.get(A::TYPE)?;
         let value: Arc<dyn Any + Send + Sync> = Arc::new(command);
         let name = value.downcast_ref::<A::Command>()?.name();
-        Some(DecodedCommand { name, aggregate_type: model.aggregate_type().clone(), value })
+        Some(DecodedCommand { name, aggregate_type: model.aggregate_type().clone(), value, source: None })
     }
 
     pub(crate) fn validate(&self, command: &DecodedCommand, id: &AggregateId) -> Vec<FieldError> {

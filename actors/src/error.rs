@@ -82,6 +82,12 @@ pub enum CommandError {
         /// The stream.
         aggregate_id: AggregateId,
     },
+    /// What would be recorded is personal, and branches hold nothing personal.
+    #[error("branches take no personal data, as they could not forget it: send what concerns {:?} to the log itself", .aggregate_id.as_str())]
+    PersonalOnBranch {
+        /// The stream.
+        aggregate_id: AggregateId,
+    },
     /// The event id is used by another event.
     #[error("event id {event_id} is taken: repeat it only with the very same request, else take a new id")]
     EventIdReused {
@@ -126,6 +132,12 @@ pub enum CommandError {
         /// Why.
         reason: String,
     },
+    /// The branch takes no more commands; nothing was done.
+    #[error("{reason}")]
+    BranchClosed {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The aggregate fails again and again and is parked; nothing was done.
     #[error("{aggregate_id} is parked after repeated failures: {reason}")]
     Parked {
@@ -167,12 +179,14 @@ impl CommandError {
             Self::Conflict { .. } => "conflict",
             Self::TypeMismatch { .. } | Self::ReservedStream { .. } | Self::EventIdReused { .. } => "mismatch",
             Self::SubjectErased { .. } => "erased",
+            Self::PersonalOnBranch { .. } => "personal_on_branch",
             Self::KeyReused | Self::KeyInProgress => "key",
             Self::Unauthenticated | Self::Forbidden { .. } => "denied",
             Self::Overloaded { .. } | Self::Parked { .. } => "overloaded",
             Self::Draining => "draining",
             Self::StoreUnavailable { .. } => "store_unavailable",
             Self::ReadOnly { .. } => "read_only",
+            Self::BranchClosed { .. } => "branch_closed",
             Self::DeadlineExceeded | Self::OutcomeUnknown { .. } | Self::Interrupted => "timeout",
             Self::Internal { .. } => "internal",
         }
@@ -184,6 +198,7 @@ impl From<StoreError> for CommandError {
         match error {
             StoreError::Unavailable { reason } => Self::StoreUnavailable { reason },
             StoreError::ReadOnly { reason } => Self::ReadOnly { reason },
+            StoreError::Closed { reason } => Self::BranchClosed { reason },
             StoreError::DurabilityLost { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal { reason: error.to_string() }
             }

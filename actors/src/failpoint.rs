@@ -4,7 +4,7 @@
 //! feature `testing` look.
 
 #[cfg(any(test, feature = "testing"))]
-/// Every place, in the order a saga passes them.
+/// Every place a saga passes, in order.
 pub const NAMES: [&str; 10] = [
     "saga-start-decided",
     "saga-started",
@@ -18,6 +18,10 @@ pub const NAMES: [&str; 10] = [
     "saga-input-delivered",
 ];
 
+/// Every place a merge of a branch passes, in order.
+#[cfg(any(test, feature = "testing"))]
+pub const MERGE_NAMES: [&str; 2] = ["merge-decided", "merge-committed"];
+
 /// Passes a place.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn pass(name: &'static str) {
@@ -29,7 +33,8 @@ pub(crate) fn pass(name: &'static str) {
     static WANTED: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
         let wanted = std::env::var("ES_FAILPOINT").ok()?;
         let (name, count) = wanted.split_once(':').unwrap_or((&wanted, "1"));
-        assert!(NAMES.contains(&name), "ES_FAILPOINT names no place: {name:?}; there are {NAMES:?}");
+        let is_known = NAMES.contains(&name) || MERGE_NAMES.contains(&name);
+        assert!(is_known, "ES_FAILPOINT names no place: {name:?}; there are {NAMES:?} and {MERGE_NAMES:?}");
         Some((name.to_owned(), AtomicU64::new(count.parse().unwrap_or(1))))
     });
     if let Some((wanted, left)) = &*WANTED

@@ -182,7 +182,34 @@ uuid_id! {
     EventId
 }
 
+uuid_id! {
+    /// Names one branch.
+    BranchId
+}
+
+impl BranchId {
+    /// A new identifier, time-ordered (UUID version 7, RFC 9562).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 impl CommandId {
+    /// The identifier under which a branch's command is decided again elsewhere: always the same, so that a repetition is
+    /// recognised. It keeps the command's time.
+    #[must_use]
+    pub fn on_merge(branch: BranchId, command: CommandId) -> Self {
+        let digest = Sha256::new_with_prefix(b"event-sourcing-cqrs/merge/v1")
+            .chain_update(branch.0.as_bytes())
+            .chain_update(command.0.as_bytes())
+            .finalize();
+        let mut bytes = [0_u8; 16];
+        bytes[..6].copy_from_slice(&command.0.as_bytes()[..6]);
+        bytes[6..].copy_from_slice(&digest[..10]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
     /// A new identifier, time-ordered (UUID version 7, RFC 9562).
     #[must_use]
     pub fn generate() -> Self {

@@ -339,7 +339,11 @@ fn append_unit(members: &[Member]) -> AppendUnit {
 /// Answers what the store refused. A malformed command answers for itself alone: its neighbours in the unit are decided
 /// again. If no command is, what is refused is the stream or the whole log, and it is refused to all.
 fn refuse_unit(unit: Unit, error: &StoreError) {
-    tracing::error!(%error, "the store refused a command");
+    match error {
+        // Nothing is wrong: somebody was late.
+        StoreError::Closed { .. } => tracing::debug!(%error, "a branch takes no more commands"),
+        error => tracing::error!(%error, "the store refused a command"),
+    }
     let is_malformed = |member: &Member| {
         let alone = AppendBatch { units: vec![append_unit(std::slice::from_ref(member))] };
         alone.malformed().iter().any(Option::is_some)
@@ -349,6 +353,7 @@ fn refuse_unit(unit: Unit, error: &StoreError) {
         if !is_theirs || is_malformed(member) {
             member.work.answer(Err(match error {
                 StoreError::ReadOnly { reason } => CommandError::ReadOnly { reason: reason.clone() },
+                StoreError::Closed { reason } => CommandError::BranchClosed { reason: reason.clone() },
                 error => CommandError::Internal { reason: error.to_string() },
             }));
         }

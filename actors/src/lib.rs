@@ -13,6 +13,7 @@
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
 //! - **Read models:** [`projection`] and [`query`] (what they are made by), `projection_actor`, `parked`, `rebuild` (how
 //!   they are moved), [`projections`] (what operators see), [`freshness`], [`query_bus`]
+//! - **Other timelines:** [`branches`]
 //! - **Life cycle:** `supervisor`, [`observe`], [`runtime`]
 //! - **In memory and in tests:** [`memory`], `testing`
 //!
@@ -69,6 +70,7 @@ pub mod query_bus;
 mod rebuild;
 
 // Process side.
+pub mod branches;
 mod failpoint;
 pub mod saga;
 pub mod sagas;
@@ -88,7 +90,7 @@ pub use aggregate::{
 };
 pub use aggregate_actor::AggregateMessage;
 pub use envelope::{EventFilter, Metadata, NewEvent, RecordedEvent, Snapshot, StreamHead};
-pub use id::{AggregateId, AggregateType, CommandId, EventId, EventType};
+pub use id::{AggregateId, AggregateType, BranchId, CommandId, EventId, EventType};
 pub use limits::Limits;
 pub use recovery::RecoveryError;
 pub use registry::{ParkedAggregate, SnapshotFrequency};

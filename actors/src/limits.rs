@@ -74,6 +74,23 @@ pub struct Limits {
     pub projection: ProjectionLimits,
     /// Bounds of the sagas.
     pub sagas: SagaLimits,
+    /// Bounds of the branches.
+    pub branches: BranchLimits,
+}
+
+/// Bounds of the branches that are live in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchLimits {
+    /// Live at once; one more ends the one that has been idle longest.
+    pub live_max: usize,
+    /// One that nobody has used for so long is ended, unless its sagas are under way; the next use begins it again.
+    pub idle: Duration,
+}
+
+impl Default for BranchLimits {
+    fn default() -> Self {
+        Self { live_max: 64, idle: Duration::from_secs(60) }
+    }
 }
 
 /// Bounds of the sagas a process works on.
@@ -191,6 +208,7 @@ impl Default for Limits {
             projection_watch: Duration::from_millis(500),
             projection: ProjectionLimits::default(),
             sagas: SagaLimits::default(),
+            branches: BranchLimits::default(),
         }
     }
 }

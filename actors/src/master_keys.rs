@@ -33,6 +33,7 @@ pub enum MasterKeysError {
 }
 
 /// One or more keys; the first is current.
+#[derive(Clone)]
 pub struct MasterKeys(Vec<(String, Zeroizing<[u8; 32]>)>);
 
 impl fmt::Debug for MasterKeys {

@@ -2,6 +2,7 @@
 //!
 //! It keeps every promise of the ports but one: what is acknowledged lives as long as the process.
 
+mod branches;
 mod keys;
 mod views;
 
@@ -37,6 +38,7 @@ pub struct MemoryStore {
     snapshots: Arc<Mutex<HashMap<AggregateId, BTreeMap<Sequence, Snapshot>>>>,
     views: Arc<views::Views>,
     keys: Arc<keys::Keys>,
+    branches: Arc<branches::BranchesKept>,
 }
 
 #[derive(Default)]
@@ -56,7 +58,14 @@ impl MemoryStore {
     /// An empty store that stamps events with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default(), keys: Arc::default() }
+        Self {
+            clock,
+            log: Arc::default(),
+            snapshots: Arc::default(),
+            views: Arc::default(),
+            keys: Arc::default(),
+            branches: Arc::default(),
+        }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -345,7 +354,7 @@ mod tests {
         let event = NewEvent::following(&mut head.clone(), &stream, &kind, body);
         AppendUnit {
             streams: vec![StreamClaim { aggregate_id: stream, head, losses: 0 }],
-            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
             events: vec![event],
         }
     }

@@ -1,5 +1,6 @@
 //! Ports: traits whose documentation is the adapters' specification.
 
+mod branch_store;
 mod clock;
 mod event_store;
 mod operation;
@@ -14,10 +15,14 @@ mod view_rules;
 mod view_store;
 mod wakeups;
 
+pub use branch_store::{
+    BRANCHES_LIVE_MAX, Branch, BranchAppend, BranchCommand, BranchCreated, BranchKey, BranchMerge, BranchStatus,
+    BranchStore, MergeOutcome, NewBranch,
+};
 pub use clock::{Clock, SystemClock};
 pub use event_store::{
-    AppendBatch, AppendUnit, CommandProbe, Committed, Direction, EventStore, KeyRecord, LogPage, StoreError,
-    StreamClaim, StreamRange, StreamSummary, UnitOutcome,
+    AppendBatch, AppendUnit, CommandProbe, CommandRecord, Committed, Direction, EventStore, KeyRecord, LogPage,
+    StoreError, StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
 pub use operation::{Operation, OperationStatus, OperationUpdate};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};

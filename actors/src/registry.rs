@@ -46,6 +46,8 @@ pub(crate) struct WriteSide {
     pub snapshot_frequency: SnapshotFrequency,
     pub supervisor: OnceLock<ActorCell>,
     pub tasks: TaskTracker,
+    /// Commands are kept as they were asked for, so that they can be run again on the log.
+    pub is_branch: bool,
 }
 
 /// Events between two snapshots, by aggregate type; 0 = none.

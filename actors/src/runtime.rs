@@ -8,11 +8,13 @@ use ractor::{ActorCell, ActorRef};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub(crate) use builder::Keys;
 pub use builder::{RuntimeBuilder, StartError};
 
 use crate::{
     aggregate::Aggregate,
     aggregate_actor::AggregateMessage,
+    branches::Branches,
     catalog::Catalog,
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
     erasure::Erasures,
@@ -34,6 +36,7 @@ use crate::{
 /// A running write side: commands in, durable events out.
 #[derive(Debug)]
 pub struct Runtime {
+    branches: Branches,
     bus: CommandBus,
     queries: QueryBus,
     feed: Feed,
@@ -116,6 +119,12 @@ impl Runtime {
     #[must_use]
     pub fn erasures(&self) -> &Erasures {
         &self.erasures
+    }
+
+    /// The alternative timelines. A branch has none.
+    #[must_use]
+    pub fn branches(&self) -> &Branches {
+        &self.branches
     }
 
     /// Where read models lie.
@@ -248,6 +257,7 @@ impl Runtime {
     pub async fn shutdown(&self) -> bool {
         let limits = &self.write_side.limits;
         // First, so that no step is begun that nobody would finish.
+        self.branches.shutdown().await;
         self.sagas.shutdown().await;
         self.erasures.shutdown().await;
         self.bus.permits.close();

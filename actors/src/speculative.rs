@@ -94,7 +94,7 @@ impl Speculative {
         let Some((_, instance)) = &mut self.stream else {
             return Err(CommandError::Internal { reason: "the state is not loaded".to_owned() }.into());
         };
-        let sealing = Sealing::of(&write_side.vault, &model, &self.aggregate_id, request.dry_run);
+        let sealing = Sealing::of(write_side, &model, &self.aggregate_id, request.dry_run);
         // On a copy: an append is admitted whole or not at all, and what cannot be sealed has not happened.
         let is_trial = request.dry_run || matches!(request.action, Action::Append(_)) || sealing.is_in_doubt();
         let mut trial = is_trial.then(|| instance.duplicate());

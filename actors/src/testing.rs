@@ -1,5 +1,6 @@
 //! The test kit, behind the feature `testing`.
 
+pub mod branch_contract;
 pub mod clock;
 pub mod faults;
 pub mod given;
@@ -10,4 +11,4 @@ pub mod store_contract;
 pub mod view_contract;
 pub mod view_faults;
 
-pub use crate::failpoint::NAMES as FAILPOINTS;
+pub use crate::failpoint::{MERGE_NAMES as MERGE_FAILPOINTS, NAMES as FAILPOINTS};

@@ -32,6 +32,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -41,10 +42,10 @@ use serde_json::Value;
 use crate::{codec::CodecError, envelope::RecordedEvent};
 
 /// Lifts one payload by one or more schema versions; an error says why it cannot be lifted.
-pub type Upcaster = Box<dyn Fn(Value) -> Result<Value, String> + Send + Sync>;
+pub type Upcaster = Arc<dyn Fn(Value) -> Result<Value, String> + Send + Sync>;
 
 /// Registered upcasters: (event type, from version) → (to version, function).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Upcasters {
     steps: BTreeMap<(String, u32), (u32, Upcaster)>,
     twice: Vec<(String, u32)>,
@@ -117,7 +118,7 @@ impl Upcasters {
         function: impl Fn(Value) -> Result<Value, String> + Send + Sync + 'static,
     ) {
         let key = (event_type.into(), from_version);
-        if self.steps.insert(key.clone(), (to_version, Box::new(function))).is_some() {
+        if self.steps.insert(key.clone(), (to_version, Arc::new(function))).is_some() {
             self.twice.push(key);
         }
     }

@@ -224,7 +224,7 @@ impl Streams {
         let (head, event) = event(self);
         AppendUnit {
             streams: vec![StreamClaim { aggregate_id: event.aggregate_id.clone(), head, losses: 0 }],
-            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
             events: vec![event],
         }
     }

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     memory::MemoryStore,
-    ports::{EventStore, Scrubber, SnapshotStore, StoreError, SubjectKeys, SystemClock, ViewStore, Wakeups},
+    ports::{
+        BranchStore, EventStore, Scrubber, SnapshotStore, StoreError, SubjectKeys, SystemClock, ViewStore, Wakeups,
+    },
 };
 use tokio::time::Instant;
 
@@ -164,6 +166,18 @@ impl Storage {
     /// The log.
     #[must_use]
     pub fn events(&self) -> Arc<dyn EventStore> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// The branches.
+    #[must_use]
+    pub fn branches(&self) -> Arc<dyn BranchStore> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             #[cfg(feature = "sqlite")]

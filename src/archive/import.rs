@@ -282,7 +282,7 @@ impl Import<'_> {
         }
         unit.streams = claimed.into_values().collect();
         let event_ids = unit.events.iter().map(|event| event.event_id).collect();
-        unit.commands = vec![CommandProbe { event_ids, key: None }];
+        unit.commands = vec![CommandProbe { event_ids, key: None, record: None }];
         Ok(Some(unit))
     }
 

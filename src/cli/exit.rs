@@ -184,6 +184,7 @@ impl From<AppError> for Failure {
             AppError::Auth(AuthError::Store(error)) => return error.clone().into(),
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
+            AppError::Store(StoreError::Closed { .. }) => Exit::Conflict,
             AppError::Integrity { .. } => Exit::Usage,
             AppError::Store(StoreError::Refused { .. } | StoreError::DurabilityLost { .. }) | AppError::Start(_) => {
                 Exit::Failed
@@ -198,6 +199,7 @@ impl From<StoreError> for Failure {
         let exit = match error {
             StoreError::Unavailable { .. } => Exit::Unavailable,
             StoreError::Corrupt { .. } | StoreError::ReadOnly { .. } => Exit::Integrity,
+            StoreError::Closed { .. } => Exit::Conflict,
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string()).and_space()
@@ -229,7 +231,9 @@ impl From<CommandError> for Failure {
             | CommandError::TypeMismatch { .. }
             | CommandError::ReservedStream { .. }
             | CommandError::SubjectErased { .. }
+            | CommandError::PersonalOnBranch { .. }
             | CommandError::EventIdReused { .. }
+            | CommandError::BranchClosed { .. }
             | CommandError::KeyInProgress => Exit::Conflict,
             CommandError::Unauthenticated | CommandError::Forbidden { .. } => Exit::Denied,
             CommandError::ReadOnly { .. } => Exit::Integrity,

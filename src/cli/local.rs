@@ -1,6 +1,7 @@
 //! Words on the configured store: this process opens it itself, beside a server or without one.
 
 mod access;
+mod branches;
 mod projections;
 mod sagas;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use event_sourcing_actors::{
-    AggregateId, EventFilter, Expected, FieldError, Position, Sequence,
+    AggregateId, EventFilter, Expected, FieldError, Position, Runtime, Sequence,
     command_bus::{Action, CommandRequest, Idempotency, Principal, RawAppend, RawEvent},
     error::CommandError,
     history::{At, ReplayRequest},
@@ -37,6 +38,8 @@ const REPLAY_EVENTS_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 #[derive(Debug)]
 pub(crate) struct Local {
     app: App,
+    /// The timeline that words are about.
+    runtime: Arc<Runtime>,
     timeout: Duration,
 }
 
@@ -54,7 +57,18 @@ impl Local {
         let builder = builder.open_personal(part != Part::Inspects).guard(false);
         let builder =
             builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false).seal(false);
-        let local = Self { app: builder.start().await?, timeout: context.timeout };
+        let app = builder.start().await?;
+        let runtime = match context.branch {
+            None => app.runtime().clone(),
+            Some(id) => match app.runtime().branches().enter(id).await {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    app.shutdown().await;
+                    return Err(error.into());
+                }
+            },
+        };
+        let local = Self { app, runtime, timeout: context.timeout };
         if follows {
             local.await_owners().await;
         }
@@ -69,6 +83,11 @@ impl Local {
     /// How long words wait.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The runtime of the timeline that words are about.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Ends what was started.
@@ -99,13 +118,13 @@ impl Local {
     }
 
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
-        let feed = self.app.runtime().feed();
+        let feed = self.runtime().feed();
         let page = self.bounded(feed.page(query.after, &query.filter, query.limit, WINDOWS_PER_PAGE)).await?;
         Ok(wire::LogPage { events: wire::events(&page.events)?, next_cursor: page.examined })
     }
 
     pub(crate) async fn stream(&self, id: &AggregateId, query: &StreamQuery) -> Result<wire::StreamPage, Failure> {
-        let feed = self.app.runtime().feed();
+        let feed = self.runtime().feed();
         let summary = self.bounded(feed.summary(id)).await?.ok_or_else(|| unknown(id))?;
         let head = summary.head.sequence;
         let (from, to) = (query.from.max(1), query.to.unwrap_or(u64::MAX).min(head.0));
@@ -126,11 +145,11 @@ impl Local {
     }
 
     pub(crate) async fn head(&self) -> Result<Position, Failure> {
-        self.bounded(self.app.runtime().feed().head()).await
+        self.bounded(self.runtime().feed().head()).await
     }
 
     pub(crate) async fn follow(&self, after: Position, filter: EventFilter) -> Result<Events, Failure> {
-        let events = self.app.runtime().feed().follow(after, filter);
+        let events = self.runtime().feed().follow(after, filter);
         Ok(events.map(|event| Ok(wire::Event::try_from(&event?)?)).boxed())
     }
 
@@ -154,7 +173,7 @@ impl Local {
         request.expected = change.expected;
         request.idempotency = idempotency;
         request.dry_run = change.dry_run;
-        let accepted = self.app.runtime().bus().send(request).await.map_err(|error| pointed(error, is_event))?;
+        let accepted = self.runtime().bus().send(request).await.map_err(|error| pointed(error, is_event))?;
         Ok(wire::Accepted::new(&name, &accepted, change.dry_run))
     }
 
@@ -167,14 +186,14 @@ impl Local {
             limit: REPLAY_EVENTS_MAX,
         };
         // Not bounded by --timeout: a long history takes its time, and Ctrl-C ends it.
-        let replayed = self.app.runtime().history().replay(id, request).await?;
+        let replayed = self.runtime().history().replay(id, request).await?;
         let (state, events) = replayed.ok_or_else(|| unknown(id))?;
         Ok(wire::Replayed::new(&state, &events, started.elapsed())?)
     }
 
     // As above: not bounded by --timeout.
     pub(crate) async fn as_of(&self, id: &AggregateId, at: At) -> Result<wire::State, Failure> {
-        let found = self.app.runtime().history().as_of(id, at).await?.ok_or_else(|| unknown(id))?;
+        let found = self.runtime().history().as_of(id, at).await?.ok_or_else(|| unknown(id))?;
         Ok(wire::State::as_of(id.clone(), found)?)
     }
 
@@ -185,7 +204,7 @@ impl Local {
         to: Option<Sequence>,
     ) -> Result<wire::Changes, Failure> {
         let to = to.unwrap_or(Sequence(u64::MAX));
-        let found = self.app.runtime().history().difference(id, from, to).await?.ok_or_else(|| unknown(id))?;
+        let found = self.runtime().history().difference(id, from, to).await?.ok_or_else(|| unknown(id))?;
         Ok(wire::Changes::new(id.clone(), found))
     }
 }

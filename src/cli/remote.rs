@@ -1,6 +1,7 @@
 //! Words on a running server: a small HTTP client, one connection a request.
 
 mod access;
+mod branches;
 mod integrity;
 mod projections;
 mod sagas;
@@ -8,7 +9,9 @@ mod sagas;
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use event_sourcing_actors::{AggregateId, EventFilter, Expected, Position, Sequence, history::At, ports::Direction};
+use event_sourcing_actors::{
+    AggregateId, BranchId, EventFilter, Expected, Position, Sequence, history::At, ports::Direction,
+};
 use event_sourcing_cqrs::wire;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
@@ -37,6 +40,8 @@ pub(crate) struct Remote {
     authority: String,
     token: Option<Secret>,
     timeout: Duration,
+    /// The timeline that words are about, if it is a branch.
+    branch: Option<BranchId>,
 }
 
 /// One request.
@@ -55,7 +60,8 @@ impl Remote {
         let wrong = || Failure::usage("--url must be http://host:port; this client speaks no TLS and takes no path");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http") && uri.path() == "/").ok_or_else(wrong)?;
-        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token: None, timeout })
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        Ok(Self { authority, token: None, timeout, branch: None })
     }
 
     /// Says who asks.
@@ -70,6 +76,11 @@ impl Remote {
     /// `host:port`.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The same on a branch.
+    pub(crate) fn about(self, branch: Option<BranchId>) -> Self {
+        Self { branch, ..self }
     }
 
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
@@ -90,6 +101,9 @@ impl Remote {
 
     /// From the health check of the event store, the one answer that has it alone.
     pub(crate) async fn head(&self) -> Result<Position, Failure> {
+        if let Some(id) = self.branch {
+            return self.head_of_branch(id).await;
+        }
         let (_, health) = self.document("/health").await?;
         let head = health.pointer("/checks/event_store/0/observedValue").and_then(Value::as_u64);
         head.map(Position).ok_or_else(|| Failure::new(Exit::Unavailable, "the server does not know its log's head"))
@@ -212,6 +226,17 @@ impl Remote {
         }
     }
 
+    /// The path, on the branch that words are about. What tells of branches themselves is no part of one.
+    fn on_branch(&self, path: String) -> String {
+        match self.branch {
+            Some(id) if !path.starts_with("/api/v1/branches/") => {
+                let joint = if path.contains('?') { '&' } else { '?' };
+                format!("{path}{joint}branch={id}")
+            }
+            _ => path,
+        }
+    }
+
     async fn send(&self, ask: Ask) -> Result<Response<Incoming>, Failure> {
         let away = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::Unavailable, format!("{} cannot be reached: {error}", self.authority))
@@ -224,7 +249,7 @@ impl Remote {
         let usual = if ask.body.is_some() { Method::POST } else { Method::GET };
         let method = ask.method.unwrap_or(usual);
         let mut request =
-            Request::builder().method(method).uri(ask.path.as_str()).header(header::HOST, &self.authority);
+            Request::builder().method(method).uri(self.on_branch(ask.path)).header(header::HOST, &self.authority);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }

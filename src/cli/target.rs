@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use event_sourcing_actors::{
-    AggregateId, AggregateType, EventFilter, EventType, Expected, Position, Sequence,
+    AggregateId, AggregateType, BranchId, EventFilter, EventType, Expected, Position, Sequence,
     history::At,
     ports::{Direction, ParkedRequest},
 };
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::remote::Remote;
 use super::{
     Context,
+    branch::{Merged, NewBranch},
     exit::Failure,
     local::Local,
     saga::{ListQuery, NewSaga},
@@ -179,7 +180,9 @@ impl Target {
         match &context.url {
             None => Ok(Self::Local(Box::new(Local::open(context, part).await?))),
             #[cfg(feature = "http")]
-            Some(url) => Ok(Self::Remote(Remote::new(url, context.timeout)?.with_token(context.token.clone()))),
+            Some(url) => Ok(Self::Remote(
+                Remote::new(url, context.timeout)?.with_token(context.token.clone()).about(context.branch),
+            )),
             #[cfg(not(feature = "http"))]
             Some(_) => Err(Failure::usage("--url needs the feature \"http\", which this program was built without")),
         }
@@ -393,6 +396,40 @@ impl Target {
             SagaChange::Cancel => "saga cancel",
         };
         self.audited(act, id.as_str().to_owned(), async { ask!(self, change_saga(id, change)) }).await
+    }
+
+    /// Makes a branch.
+    pub(crate) async fn create_branch(&self, new: &NewBranch) -> Result<wire::Branch, Failure> {
+        ask!(self, create_branch(new))
+    }
+
+    /// Branches, newest first.
+    pub(crate) async fn branches(&self, limit: NonZeroU32) -> Result<wire::Page<wire::Branch, BranchId>, Failure> {
+        ask!(self, branches(limit))
+    }
+
+    /// One branch.
+    pub(crate) async fn branch(&self, id: BranchId) -> Result<wire::Branch, Failure> {
+        ask!(self, branch(id))
+    }
+
+    /// What a branch has changed.
+    pub(crate) async fn branch_diff(
+        &self,
+        id: BranchId,
+        limit: NonZeroU32,
+    ) -> Result<wire::Page<wire::BranchChanges, AggregateId>, Failure> {
+        ask!(self, branch_diff(id, limit))
+    }
+
+    /// Runs a branch's commands on the log.
+    pub(crate) async fn merge_branch(&self, id: BranchId, dry_run: bool) -> Result<Merged, Failure> {
+        ask!(self, merge_branch(id, dry_run))
+    }
+
+    /// Forgets a branch.
+    pub(crate) async fn delete_branch(&self, id: BranchId) -> Result<(), Failure> {
+        ask!(self, delete_branch(id))
     }
 
     /// Whether a process beside this one works on the sagas of the store.

@@ -39,8 +39,9 @@ struct Listed<'a> {
 }
 
 /// The streams in order of id.
-pub(super) async fn list(call: Call) -> Answer {
+pub(super) async fn list(mut call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let mut one = |name| -> Option<String> { query.text(name) };
     let (kind, cursor) = (one("aggregate_type"), one("cursor"));
@@ -63,9 +64,12 @@ pub(super) async fn list(call: Call) -> Answer {
 }
 
 /// The state of one aggregate, now or at a point of the past.
-pub(super) async fn show(call: Call) -> Answer {
+pub(super) async fn show(mut call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let id = call.aggregate_id()?;
+    // Twice: a wrong time is told before an unknown branch.
+    temporal::point(&mut call.query())?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let at = temporal::point(&mut query)?;
     let wrong = query.finish();

@@ -48,6 +48,8 @@ codes! {
         "No event with personal members was ever recorded under this id.";
     UNKNOWN_TOKEN "unknown-token" NOT_FOUND "The key does not exist"
         "GET /api/v1/tokens lists keys with their ids; the id is not the key.";
+    UNKNOWN_BRANCH "unknown-branch" NOT_FOUND "The branch does not exist"
+        "It was deleted, or never made. GET /api/v1/branches lists those there are.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "The header Allow lists the methods of this path. GET / lists all paths with theirs.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
@@ -64,6 +66,8 @@ codes! {
         "Send the same request with the same key again in a moment; it gets the answer of the first.";
     RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
         "Streams of sagas take no events and no commands from outside. POST /api/v1/sagas starts one; retry and cancel steer it.";
+    PERSONAL_DATA_ON_BRANCH "personal-data-on-branch" CONFLICT "Branches take no personal data"
+        "A branch keeps commands as they were sent, so it could not forget a person. Send this one to the log itself; on a branch all else of the stream goes on.";
     SUBJECT_ERASED "subject-erased" CONFLICT "The person's data was erased"
         "What was erased does not come back, and no new personal data is taken under this id. Register the person anew under another.";
     REBUILD_IN_PROGRESS "rebuild-in-progress" CONFLICT "The projection is being rebuilt"
@@ -82,6 +86,12 @@ codes! {
         "Only a saga that was set aside (status failed) can be retried; a running one can be cancelled.";
     SAGA_DEFINITION_UNKNOWN "saga-definition-unknown" CONFLICT "This server does not have the saga's definition"
         "The saga was started by code that this server does not run. Ask a server that runs it, or give all servers the same version.";
+    BRANCH_CLOSED "branch-closed" CONFLICT "The branch takes no more commands"
+        "A branch that was merged or deleted stays as it is. Send the command to main, without ?branch=.";
+    TOO_MANY_BRANCHES "too-many-branches" CONFLICT "As many branches are open as there can be"
+        "64 branches may be open. Merge or delete one.";
+    MERGE_CONFLICT "merge-conflict" CONFLICT "The branch cannot be merged as main stands"
+        "Nothing was changed. `commands` says what would become of each of the branch's commands; without it, other writers were faster each time, so merge again.";
     PRECONDITION_FAILED "precondition-failed" PRECONDITION_FAILED "The aggregate is not at the expected version"
         "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
@@ -100,6 +110,8 @@ codes! {
         "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
     UNKNOWN_SAGA_TYPE "unknown-saga-type" UNPROCESSABLE_ENTITY "There is no saga of this type"
         "`nearest` lists the known names closest to it; GET /api/v1/openapi.json has all sagas with their data.";
+    MERGE_TOO_LARGE "merge-too-large" UNPROCESSABLE_ENTITY "The branch is too large for one merge"
+        "A merge is one atomic unit of at most 1,000 events and 1,000 commands. Nothing was changed.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
         "Keys are remembered for 24 h. Use a new key for each new request.";
     DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"

@@ -28,9 +28,10 @@ pub(super) async fn send(mut call: Call) -> Answer {
     let id: String = envelope.required("aggregate_id", "a text");
     let data = envelope.object("data");
     envelope.finish()?;
+    call.enter_branch().await?;
     let action = Action::Named { command_type: command_type.clone(), data: data.into() };
     let accepted = call.submit(&id, &body, action, |pointer| format!("/data{pointer}"), None).await?;
-    Ok(accepted.answer(&command_type, StatusCode::OK))
+    Ok(call.located(accepted.answer(&command_type, StatusCode::OK)))
 }
 
 /// Appends events nobody decided.
@@ -63,6 +64,7 @@ pub(super) async fn append(mut call: Call) -> Answer {
         envelope.finish()?;
         events.push("", None, &event_type, data);
     }
+    call.enter_branch().await?;
     let aggregate_type = aggregate_type.and_then(|name| events.noted("/aggregate_type", AggregateType::new(name)));
     let Events { events, errors } = events;
     let early = (!errors.is_empty()).then(|| Problem::invalid(error::VALIDATION_FAILED, errors));
@@ -70,7 +72,7 @@ pub(super) async fn append(mut call: Call) -> Answer {
     let pointer = |pointer: &str| pointer_of(pointer, is_batch, &types);
     let action = Action::Append(RawAppend { aggregate_type, events });
     let accepted = call.submit(&id, &body, action, pointer, early).await?;
-    Ok(accepted.answer(wire::APPEND, StatusCode::CREATED))
+    Ok(call.located(accepted.answer(wire::APPEND, StatusCode::CREATED)))
 }
 
 /// A pointer of the bus, or an event type, as a pointer into the body.

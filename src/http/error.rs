@@ -187,6 +187,7 @@ impl Problem {
                 Self::new(OUTCOME_UNKNOWN, detail).with("command_id", command_id.to_string())
             }
             CommandError::StoreUnavailable { reason } => Self::of_store(&StoreError::Unavailable { reason }),
+            CommandError::BranchClosed { .. } => Self::new(BRANCH_CLOSED, detail),
             CommandError::ReadOnly { .. } => Self::new(READ_ONLY, detail).retry_after(READ_ONLY_RETRY),
             CommandError::KeyInProgress => Self::new(IDEMPOTENCY_IN_PROGRESS, detail).retry_after(Duration::ZERO),
             CommandError::Unauthenticated => {
@@ -195,6 +196,7 @@ impl Problem {
             CommandError::Conflict { .. } => Self::new(CONCURRENCY_CONFLICT, detail),
             CommandError::ReservedStream { .. } => Self::new(RESERVED_STREAM, detail),
             CommandError::SubjectErased { .. } => Self::new(SUBJECT_ERASED, detail),
+            CommandError::PersonalOnBranch { .. } => Self::new(PERSONAL_DATA_ON_BRANCH, detail),
             CommandError::KeyReused => Self::new(IDEMPOTENCY_KEY_REUSED, detail),
             CommandError::Forbidden { .. } => Self::new(FORBIDDEN, detail),
             CommandError::Draining => Self::new(DRAINING, detail),
@@ -218,6 +220,7 @@ impl Problem {
             StoreError::Unavailable { .. } => {
                 Self::new(STORE_UNAVAILABLE, "the event store does not answer; nothing was done")
             }
+            StoreError::Closed { .. } => Self::new(BRANCH_CLOSED, error.to_string()),
             StoreError::ReadOnly { .. } => Self::new(READ_ONLY, error.to_string()).retry_after(READ_ONLY_RETRY),
             StoreError::Refused { .. } | StoreError::DurabilityLost { .. } => Self::internal(),
             StoreError::Corrupt { .. } => {
@@ -330,6 +333,11 @@ mod tests {
             ),
             (CommandError::ReservedStream { aggregate_id: aggregate_id.clone() }, (409, "reserved-stream", false)),
             (CommandError::SubjectErased { aggregate_id: aggregate_id.clone() }, (409, "subject-erased", false)),
+            (
+                CommandError::PersonalOnBranch { aggregate_id: aggregate_id.clone() },
+                (409, "personal-data-on-branch", false),
+            ),
+            (CommandError::BranchClosed { reason: text() }, (409, "branch-closed", false)),
             (CommandError::EventIdReused { event_id: EventId(Uuid::nil()) }, (409, "event-id-reused", false)),
             (CommandError::KeyReused, (422, "idempotency-key-reused", false)),
             (CommandError::KeyInProgress, (409, "idempotency-in-progress", true)),

@@ -52,10 +52,11 @@ impl Form {
 }
 
 /// The events of one stream.
-pub(super) async fn of_stream(call: Call) -> Answer {
+pub(super) async fn of_stream(mut call: Call) -> Answer {
     let media = negotiate(&call.headers, &OFFERED)?;
     let id = call.aggregate_id()?;
     let after = call.last_event_id()?;
+    call.enter_branch().await?;
     let Some(summary) = call.runtime().feed().summary(&id).await? else {
         return Err(unknown(&id));
     };
@@ -112,9 +113,10 @@ pub(super) async fn of_stream(call: Call) -> Answer {
 }
 
 /// The whole log, filtered.
-pub(super) async fn of_log(call: Call) -> Answer {
+pub(super) async fn of_log(mut call: Call) -> Answer {
     let media = negotiate(&call.headers, &OFFERED)?;
     let last_event_id = call.last_event_id()?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let filter = EventFilter {
         from_time: query.time("from_time")?,

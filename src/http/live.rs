@@ -54,6 +54,12 @@ pub(super) fn reply(call: &Call, media: Media, source: Source, form: Form, after
     let over = async move {
         tokio::select! { () = shutdown.cancelled_owned() => {} () = access.ended() => {} }
     };
+    // A branch stays live as long as somebody follows it.
+    let held = call.branch.clone();
+    let lines = lines.map(move |line| {
+        let _held = &held;
+        line
+    });
     let ended = lines.take_until(Box::pin(over));
     let mut response = warp::reply::stream(Shared::new(ended.boxed())).into_response();
     let headers = response.headers_mut();

@@ -21,6 +21,7 @@ pub(super) async fn ask(mut call: Call) -> Answer {
     let projection: Option<String> = envelope.optional("projection", "a text");
     envelope.finish()?;
     let (min_position, as_of) = (call.min_position()?, call.as_of_position()?);
+    call.enter_branch().await?;
     call.query().finish()?;
     let preferences = Preferences::of(&call.headers);
     let request = QueryRequest {

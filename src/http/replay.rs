@@ -26,6 +26,7 @@ pub(super) async fn replay(mut call: Call) -> Answer {
     envelope.finish()?;
     let id =
         AggregateId::new(id).map_err(|reason| Problem::at(error::INVALID_ID, "/aggregate_id", reason.to_string()))?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let limit = query.limit();
     let wrong = query.finish();

@@ -4,7 +4,7 @@ use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use event_sourcing_actors::{
-    AggregateId, Expected, Position, Runtime, Sequence,
+    AggregateId, BranchId, Expected, Position, Runtime, Sequence,
     command_bus::{Idempotency, Principal, RequestContext},
 };
 use futures_util::Stream;
@@ -151,11 +151,16 @@ pub(super) struct Call {
     /// Percent-encoded.
     pub parameters: Vec<String>,
     pub body: Incoming,
+    /// The branch it is about, if it is about one.
+    pub branch: Option<(BranchId, Arc<Runtime>)>,
+    /// Whether the route goes to branches.
+    pub takes_branch: bool,
 }
 
 impl Call {
+    /// The runtime of the timeline it is about.
     pub fn runtime(&self) -> &Runtime {
-        &self.server.context.runtime
+        self.branch.as_ref().map_or(&self.server.context.runtime, |(_, runtime)| runtime)
     }
 
     /// In whose name.
@@ -177,7 +182,12 @@ impl Call {
 
     /// The URL's parameters, to be taken one by one.
     pub fn query(&self) -> Query {
-        Query::parse(&self.query)
+        let mut query = Query::parse(&self.query);
+        if self.takes_branch {
+            // It was heeded before.
+            query.text("branch");
+        }
+        query
     }
 
     /// The version a command or an append demands.

@@ -17,7 +17,7 @@ use warp::{
 };
 
 use super::{
-    aggregates, audit, body, commands, config,
+    aggregates, audit, body, branches, commands, config,
     context::Server,
     cors, docs,
     error::{self, Answer, Problem},
@@ -143,6 +143,10 @@ routes! {
     "/api/v1/sagas/{saga_id}"                 GET reader => sagas::show;
     "/api/v1/sagas/{saga_id}/retry"           POST operator audited => sagas::retry;
     "/api/v1/sagas/{saga_id}/cancel"          POST operator audited => sagas::cancel;
+    "/api/v1/branches"                        GET reader => branches::list, POST writer => branches::create;
+    "/api/v1/branches/{branch_id}"            GET reader => branches::show, DELETE operator audited => branches::delete;
+    "/api/v1/branches/{branch_id}/diff"       GET reader => branches::diff;
+    "/api/v1/branches/{branch_id}/merge"      POST operator audited => branches::merge;
     "/api/v1/tokens"                          GET admin => tokens::list, POST admin audited => tokens::create;
     "/api/v1/tokens/{token_id}"               DELETE admin audited => tokens::revoke;
     "/api/v1/audit"                           GET auditor => audit::list;
@@ -274,7 +278,9 @@ async fn serve(
         (Some(_), Some(_), Err(problem)) => Err(problem),
         (Some((_, parameters)), Some(entry), Ok(access)) => {
             let (server, ids, path, method) = (server.clone(), ids.clone(), path.clone(), method.clone());
-            let call = Call { server, ids, access, method, path, query, headers, parameters, body };
+            let (branch, takes_branch) = (None, false);
+            let call =
+                Call { server, ids, access, method, path, query, headers, parameters, body, branch, takes_branch };
             handled(entry, label, call, asking).instrument(span.clone()).await
         }
     };

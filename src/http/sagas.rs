@@ -41,6 +41,7 @@ pub(super) async fn start(mut call: Call) -> Answer {
     let data = envelope.object("data");
     let timeout_ms: Option<i128> = envelope.optional("timeout_ms", "a whole number of milliseconds");
     envelope.finish()?;
+    call.enter_branch().await?;
     let caller = call.caller(&body)?;
     let preferences = Preferences { is_lenient: None, ..Preferences::of(&call.headers) };
     let started = async {
@@ -49,16 +50,17 @@ pub(super) async fn start(mut call: Call) -> Answer {
         Ok(call.runtime().sagas().start(StartSaga { saga_type, data, timeout, caller }).await?)
     };
     let answer = match started.await {
-        Ok(report) => call.ended(&report, preferences.wait).await,
+        Ok(report) => call.ended(&report, preferences.wait).await.map(|answer| call.located(answer)),
         Err(problem) => Err(problem),
     };
     preferences.told(answer)
 }
 
 /// One instance with its steps, timers and timeline.
-pub(super) async fn show(call: Call) -> Answer {
+pub(super) async fn show(mut call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let id = call.saga_id()?;
+    call.enter_branch().await?;
     let saga = call.saga(&id).await?;
     call.query().finish()?;
     if reply::is_unchanged(&call.headers, saga.version) {
@@ -68,8 +70,9 @@ pub(super) async fn show(call: Call) -> Answer {
 }
 
 /// Instances, newest first.
-pub(super) async fn list(call: Call) -> Answer {
+pub(super) async fn list(mut call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let filter = SagaFilter { status: status(&mut query), saga_type: query.text("saga_type") };
     let (cursor, limit) = (query.text("cursor"), query.limit());
@@ -86,13 +89,13 @@ pub(super) async fn list(call: Call) -> Answer {
 /// Lets an instance go on that was set aside.
 pub(super) async fn retry(mut call: Call) -> Answer {
     let (id, caller) = call.change().await?;
-    Ok(accepted(&call.runtime().sagas().retry(&id, caller).await?))
+    Ok(call.located(accepted(&call.runtime().sagas().retry(&id, caller).await?)))
 }
 
 /// Has an instance undo what it did.
 pub(super) async fn cancel(mut call: Call) -> Answer {
     let (id, caller) = call.change().await?;
-    Ok(accepted(&call.runtime().sagas().cancel(&id, caller).await?))
+    Ok(call.located(accepted(&call.runtime().sagas().cancel(&id, caller).await?)))
 }
 
 impl Call {
@@ -118,6 +121,7 @@ impl Call {
         let body = self.read_body(self.server.options.body_bytes_max).await?;
         Envelope::parse(&body, self.server.options.json_depth_max)?.finish()?;
         let (caller, id) = (self.caller(&body)?, self.saga_id()?);
+        self.enter_branch().await?;
         if let Err(wrong) = self.query().finish() {
             // An unknown instance is told before a wrong parameter.
             self.saga(&id).await?;

@@ -31,6 +31,7 @@ pub(super) async fn query(mut call: Call) -> Answer {
     let asked = asked(envelope)?;
     let id =
         AggregateId::new(id).map_err(|reason| Problem::at(error::INVALID_ID, "/aggregate_id", reason.to_string()))?;
+    call.enter_branch().await?;
     let history = call.runtime().history();
     let mut query = call.query();
     match asked {
@@ -79,9 +80,10 @@ fn asked(mut envelope: Envelope<'_>) -> Result<Asked, Box<Problem>> {
 }
 
 /// What changed in an aggregate's state between two sequences.
-pub(super) async fn diff(call: Call) -> Answer {
+pub(super) async fn diff(mut call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     let id = call.aggregate_id()?;
+    call.enter_branch().await?;
     let mut query = call.query();
     let from = query.place("from_sequence").unwrap_or(0);
     let to = query.place("to_sequence").unwrap_or(u64::MAX);

@@ -4,6 +4,8 @@
 //! durability, so it must not go through a pooler in transaction mode.
 
 mod access;
+mod branch_appends;
+mod branches;
 mod call;
 mod commits;
 mod error;
@@ -50,6 +52,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("view_deletes", include_str!("../../migrations/postgres/0006_view_deletes.sql")),
     ("subject_keys", include_str!("../../migrations/postgres/0007_subject_keys.sql")),
     ("access", include_str!("../../migrations/postgres/0008_access.sql")),
+    ("branches", include_str!("../../migrations/postgres/0009_branches.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

@@ -4,6 +4,8 @@
 //! each that does not flush. These three take turns. Several processes of one machine may share the file, never over a network file system.
 
 mod access;
+mod branch_appends;
+mod branches;
 mod commits;
 mod error;
 mod events;
@@ -52,6 +54,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("view_deletes", include_str!("../../migrations/sqlite/0006_view_deletes.sql")),
     ("subject_keys", include_str!("../../migrations/sqlite/0007_subject_keys.sql")),
     ("access", include_str!("../../migrations/sqlite/0008_access.sql")),
+    ("branches", include_str!("../../migrations/sqlite/0009_branches.sql")),
 ];
 
 const HAS_SCHEMA: &str =

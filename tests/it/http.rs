@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod bodies;
+mod branches;
 mod commands;
 mod connections;
 mod cors;

@@ -1,6 +1,8 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod branches;
 #[cfg(all(unix, feature = "redis"))]
 mod cache_redis;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
@@ -9,6 +11,8 @@ mod cli;
 mod cli_backup;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_bench;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_branches;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod cli_doctor;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
@@ -45,6 +49,7 @@ mod readme;
 mod snapshots;
 mod store;
 mod store_access;
+mod store_branches;
 mod store_postgres;
 mod store_sqlite;
 mod store_views;

@@ -232,6 +232,7 @@ impl<A: Aggregate> Model for Typed<A> {
             name: command.name(),
             aggregate_type: self.aggregate_type.clone(),
             value: Arc::new(command),
+            source: None,
         })
     }
     fn validate(&self, command: &DecodedCommand, id: &AggregateId) -> Vec<FieldError> {

@@ -108,6 +108,7 @@ fn is_unrecorded(result: &CommandResult) -> bool {
             | CommandError::TypeMismatch { .. }
             | CommandError::ReservedStream { .. }
             | CommandError::SubjectErased { .. }
+            | CommandError::PersonalOnBranch { .. }
             | CommandError::UnknownEventType { .. }
             | CommandError::Invalid { .. })
     )

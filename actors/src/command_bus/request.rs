@@ -46,6 +46,8 @@ pub struct CommandRequest {
     /// The stream's id was made for this command, so its actor begins without looking for a history. Should there be one
     /// after all, the append finds out, and it is loaded.
     pub(crate) is_new_stream: bool,
+    /// A saga issued it: whoever re-runs a timeline leaves it to the saga.
+    pub(crate) is_issued: bool,
 }
 
 impl CommandRequest {
@@ -65,6 +67,7 @@ impl CommandRequest {
             dry_run: false,
             permit: None,
             is_new_stream: false,
+            is_issued: false,
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct DecodedCommand {
     /// The aggregate type it belongs to.
     pub aggregate_type: AggregateType,
     pub(crate) value: Arc<dyn Any + Send + Sync>,
+    /// The members it was decoded from, if it came by name.
+    pub(crate) source: Option<Arc<RawValue>>,
 }
 
 impl fmt::Debug for DecodedCommand {

@@ -2,9 +2,10 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Action, CommandRequest, CommandResult, Middleware, Next, RawAppend};
+use super::{Action, CommandRequest, CommandResult, DecodedCommand, Middleware, Next, RawAppend};
 use crate::{
     aggregate::FieldError,
+    branches::record,
     error::CommandError,
     registry::WriteSide,
     version::{Expected, Sequence},
@@ -34,7 +35,12 @@ impl Middleware for Validate {
 fn check(request: &mut CommandRequest, write_side: &WriteSide) -> Result<(), CommandError> {
     let catalog = &write_side.recovery.catalog;
     if let Action::Named { command_type, data } = &request.action {
-        request.action = Action::Command(catalog.decode_command(command_type, data)?);
+        let decoded = catalog.decode_command(command_type, data)?;
+        request.action = Action::Command(DecodedCommand { source: Some(data.clone()), ..decoded });
+    }
+    if write_side.is_branch && !request.is_issued && !record::is_recordable(&request.action) {
+        let detail = "a typed command cannot be kept for a merge: send it to a branch by name".to_owned();
+        return Err(CommandError::Invalid { errors: vec![FieldError { pointer: String::new(), detail }] });
     }
     let errors = match &request.action {
         Action::Command(command) => catalog.validate(command, &request.aggregate_id),

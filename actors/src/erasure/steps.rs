@@ -157,7 +157,7 @@ impl Erasure<'_> {
             };
             let claim = StreamClaim { aggregate_id: self.subject.clone(), head: stream.head, losses };
             let event = NewEvent::following(&mut stream.head.clone(), self.subject, &stream.aggregate_type, body);
-            let commands = vec![CommandProbe { event_ids: vec![event_id], key: None }];
+            let commands = vec![CommandProbe { event_ids: vec![event_id], key: None, record: None }];
             let batch = AppendBatch { units: vec![AppendUnit { streams: vec![claim], commands, events: vec![event] }] };
             match store.append(batch).await?.pop() {
                 Some(UnitOutcome::Committed(committed)) => {

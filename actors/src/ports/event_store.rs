@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     envelope::{EventFilter, NewEvent, RecordedEvent, StreamHead},
-    id::{AggregateId, AggregateType, EventId},
+    id::{AggregateId, AggregateType, CommandId, EventId},
     version::{Position, Sequence},
 };
 
@@ -119,6 +119,21 @@ pub struct CommandProbe {
     pub event_ids: Vec<EventId>,
     /// Its idempotency key.
     pub key: Option<KeyRecord>,
+    /// What was asked for, where that is kept: on branches. Stores of the log leave it aside.
+    pub record: Option<CommandRecord>,
+}
+
+/// A command as it was asked for, so that it can be decided again on another timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRecord {
+    /// Its id.
+    pub command_id: CommandId,
+    /// Whom it was for.
+    pub aggregate_id: AggregateId,
+    /// Its type.
+    pub command_type: Arc<str>,
+    /// Everything else about it; opaque to the store.
+    pub content: Bytes,
 }
 
 /// An idempotency key with what it stands for.
@@ -186,6 +201,12 @@ pub enum StoreError {
     /// The log takes no appends until an operator decides; nothing was stored.
     #[error("the log is read-only: {reason}")]
     ReadOnly {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The branch takes no more events, or is gone; nothing was stored.
+    #[error("{reason}")]
+    Closed {
         /// Why, and what to do.
         reason: String,
     },

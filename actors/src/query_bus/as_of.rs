@@ -1,9 +1,13 @@
 //! One row as it was at a position of the log: made on the spot, by the projection's own function, of the events of the one
 //! stream that makes it.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use super::{QueryAnswer, QueryError, QueryResult, plan::Planned, read_side::ReadSide};
+use super::{QueryAnswer, QueryError, QueryRequest, QueryResult, plan::Planned, read_side::ReadSide};
 use crate::{
     aggregate::FieldError,
     catalog::Catalog,
@@ -26,38 +30,91 @@ const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 pub(crate) struct Past {
     pub catalog: Arc<Catalog>,
     pub projections: Vec<Arc<dyn Projection>>,
+    /// The timeline is a branch: no rows are kept for it, so all answers are made so.
+    pub is_branch: bool,
+    remembered: Remembered,
 }
 
 impl Past {
-    pub fn new(catalog: &Arc<Catalog>, projections: &[Arc<dyn Projection>]) -> Self {
-        Self { catalog: catalog.clone(), projections: projections.to_vec() }
+    pub fn new(catalog: &Arc<Catalog>, projections: &[Arc<dyn Projection>], is_branch: bool) -> Self {
+        Self {
+            catalog: catalog.clone(),
+            projections: projections.to_vec(),
+            is_branch,
+            remembered: Remembered::default(),
+        }
+    }
+}
+
+/// The rows that a stream's events made, up to one of them.
+#[derive(Debug, Default)]
+struct Made {
+    memory: RowMemory,
+    /// The last event applied.
+    version: Sequence,
+    /// An event cannot be applied. Where it is parked, everything later of its stream waits behind it.
+    is_stuck: bool,
+}
+
+/// Rows of a branch that were made here. What has happened on a branch stays, so the next answer goes on from there.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered(Mutex<HashMap<(String, AggregateId), Made>>);
+
+/// Streams whose rows are remembered; when there are more, all are made anew.
+const REMEMBERED_MAX: usize = 1_000;
+
+impl Remembered {
+    /// Takes it out: who comes meanwhile makes it anew.
+    fn take(&self, projection: &str, stream: &AggregateId) -> Made {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.remove(&(projection.to_owned(), stream.clone())).unwrap_or_default()
+    }
+
+    fn put(&self, projection: &str, stream: &AggregateId, new: Made) {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= REMEMBERED_MAX {
+            made.clear();
+        }
+        made.insert((projection.to_owned(), stream.clone()), new);
     }
 }
 
 impl ReadSide {
-    /// Answers as of a position.
-    pub(super) async fn as_of(&self, plan: &Planned, asked: Position) -> QueryResult {
-        let Past { catalog, projections } = &self.sources.past;
+    /// Answers as of a position, or of now on a branch.
+    pub(super) async fn as_of(&self, plan: &Planned, request: &QueryRequest) -> QueryResult {
+        let Past { projections, is_branch, remembered, .. } = &self.sources.past;
         let projection = projections.iter().find(|projection| projection.name() == plan.projection());
         let (Selection::Row(key), Some(stream), Some(projection)) =
             (&plan.plan.selection, &plan.plan.stream, projection)
         else {
-            let detail = "cannot be asked as of a position: more than the events of one stream make its answer";
+            let detail = match (request.as_of, is_branch) {
+                (None, true) => {
+                    "cannot be asked on a branch: more than the events of one stream make its answer; ask for single \
+                     rows, or read the events of the branch"
+                }
+                _ => "cannot be asked as of a position: more than the events of one stream make its answer",
+            };
             return Err(invalid(detail.to_owned()));
         };
         let head = self.sources.events.head().await?;
-        let position = asked.min(head);
-        let events = self.events(stream, position).await?;
-        let interest = projection.interest();
-        let mut memory = RowMemory::default();
-        for event in events.iter().filter(|event| interest.matches(event)) {
-            if !apply(&mut memory, &**projection, event, catalog) {
-                // Where it is parked, everything later of its stream waits behind it.
-                break;
-            }
+        let asked = request.as_of.or(request.min_position).unwrap_or(head);
+        if request.as_of.is_none() && asked > head && !request.is_lenient {
+            let projection = plan.projection().to_owned();
+            return Err(QueryError::Behind { projection, position: head, wanted: asked });
         }
-        let Some(data) = memory.known(key).cloned().flatten() else {
-            let detail = format!("{} as of position {position}", plan.plan.missing);
+        let position = request.as_of.map_or(head, |asked| asked.min(head));
+        let is_kept = *is_branch && request.as_of.is_none();
+        let mut made = if is_kept { remembered.take(plan.projection(), stream) } else { Made::default() };
+        self.fold(&mut made, &**projection, stream, position).await?;
+        let data = made.memory.known(key).cloned().flatten();
+        if is_kept {
+            remembered.put(plan.projection(), stream, made);
+        }
+        let Some(data) = data else {
+            let detail = match request.as_of {
+                Some(_) => format!("{} as of position {position}", plan.plan.missing),
+                None => format!("{} on this branch", plan.plan.missing),
+            };
             return Err(QueryError::NotFound { detail, position, head_position: head, stale: asked > head });
         };
         Ok(QueryAnswer {
@@ -71,16 +128,28 @@ impl ReadSide {
         })
     }
 
-    /// A stream's events up to a position.
-    async fn events(&self, stream: &AggregateId, position: Position) -> Result<Vec<RecordedEvent>, QueryError> {
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        loop {
-            let from = events.last().map_or(Sequence(1), |last| last.sequence.next());
-            let range = StreamRange { from, to: Sequence(u64::MAX), direction: Direction::Forward, limit: PAGE };
+    /// Applies a stream's events up to a position that are not applied yet.
+    async fn fold(
+        &self,
+        made: &mut Made,
+        projection: &dyn Projection,
+        stream: &AggregateId,
+        position: Position,
+    ) -> Result<(), QueryError> {
+        let interest = projection.interest();
+        while !made.is_stuck {
+            let (from, direction) = (made.version.next(), Direction::Forward);
+            let range = StreamRange { from, to: Sequence(u64::MAX), direction, limit: PAGE };
             let page = self.sources.events.read_stream(stream, range).await?;
             let is_last = page.len() < PAGE.get() as usize || page.iter().any(|event| event.position > position);
-            events.extend(page.into_iter().filter(|event| event.position <= position));
-            if events.len() as u64 > AS_OF_EVENTS_MAX {
+            for event in page.iter().filter(|event| event.position <= position) {
+                if interest.matches(event) && !apply(&mut made.memory, projection, event, &self.sources.past.catalog) {
+                    made.is_stuck = true;
+                    break;
+                }
+                made.version = event.sequence;
+            }
+            if made.version.0 > AS_OF_EVENTS_MAX {
                 let detail = format!(
                     "cannot be asked as of position {position}: {:?} has more than {AS_OF_EVENTS_MAX} events up to there",
                     stream.as_str(),
@@ -88,9 +157,10 @@ impl ReadSide {
                 return Err(invalid(detail));
             }
             if is_last {
-                return Ok(events);
+                break;
             }
         }
+        Ok(())
     }
 }
 

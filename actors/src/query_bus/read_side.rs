@@ -89,8 +89,8 @@ impl ReadSide {
             Some(plan) => plan,
             None => Arc::new(Planned::of(&request, &self.catalog)?),
         };
-        if let Some(position) = request.as_of {
-            return self.as_of(&plan, position).await;
+        if request.as_of.is_some() || self.sources.past.is_branch {
+            return self.as_of(&plan, &request).await;
         }
         let views = &self.sources.views;
         self.sources.freshness.query_came();

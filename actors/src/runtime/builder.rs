@@ -1,9 +1,12 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod branches;
 mod keys;
 mod projections;
 mod queries;
 mod sagas;
+
+pub(crate) use keys::Keys;
 
 use std::{
     fmt,
@@ -25,6 +28,7 @@ use tokio_util::{
 use super::{Runtime, Tasks};
 use crate::{
     aggregate::Aggregate,
+    branches::{BranchPart, Branches},
     catalog::{Catalog, CatalogError},
     command_bus::{AllowAll, Authorizer, CommandBus, Middleware},
     envelope::Snapshot,
@@ -36,7 +40,8 @@ use crate::{
     limits::Limits,
     observe::{Metrics, Pulse},
     ports::{
-        Clock, EventStore, NoTraces, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Traces, Wakeups,
+        BranchStore, Clock, EventStore, NoTraces, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Traces,
+        Wakeups,
     },
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
@@ -64,11 +69,15 @@ pub struct RuntimeBuilder {
     projections: ProjectionsSetup,
     queries: QueryParts,
     sagas: SagasSetup,
-    keys: keys::Keys,
+    keys: Keys,
     scrubbers: Vec<Arc<dyn Scrubber>>,
     tombstones: Option<Arc<dyn Tombstones>>,
     looks_after_erasures: bool,
     is_sealed: bool,
+    /// Where branches are kept.
+    branches: Option<Arc<dyn BranchStore>>,
+    /// The timeline is a branch.
+    branch: Option<BranchPart>,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -101,6 +110,8 @@ impl RuntimeBuilder {
             tombstones: None,
             looks_after_erasures: true,
             is_sealed: false,
+            branches: None,
+            branch: None,
         }
     }
 
@@ -226,8 +237,9 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Runtime, StartError> {
-        self.prepare()?;
         let publisher = Publisher::new(self.metrics.clone());
+        let recipe = self.recipe(&publisher);
+        self.prepare()?;
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups.take(), self.limits.clone());
         let pulse = Arc::new(Pulse::default());
@@ -242,14 +254,15 @@ impl RuntimeBuilder {
             recoveries: Semaphore::new(self.limits.recoveries_max),
             vault: vault.clone(),
             journal,
-            clock: self.clock,
+            clock: self.clock.clone(),
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces,
+            traces: self.traces.clone(),
             pulse,
-            snapshot_frequency: self.snapshot_frequency,
+            snapshot_frequency: self.snapshot_frequency.clone(),
             supervisor: OnceLock::new(),
             tasks: TaskTracker::new(),
+            is_branch: self.branch.is_some(),
         });
         let supervisor = supervisor(&write_side).await?;
         let _ = write_side.supervisor.set(supervisor.clone());
@@ -262,8 +275,9 @@ impl RuntimeBuilder {
             metrics: self.metrics.clone(),
             closing: CancellationToken::new(),
         };
-        let past = Past::new(&write_side.recovery.catalog, &self.projections.projections);
-        let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
+        let (followed, past) = self.timeline(&store);
+        let past = Past::new(&write_side.recovery.catalog, past, write_side.is_branch);
+        let projections = self.projections.start(&write_side, followed, publisher.clone()).await?;
         let stop = CancellationToken::new();
         let parts =
             erasure::Parts::new(&write_side, &sealed, &self.snapshots, &projections.handle, &publisher, graveyard);
@@ -276,6 +290,7 @@ impl RuntimeBuilder {
         let sources = Sources::new(views, store.clone(), publisher.clone(), freshness, &self.metrics, past);
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
+            branches: Branches::new(recipe, &write_side),
             queries,
             feed: Feed::new(store, sealed, vault, publisher, &self.limits),
             erasures,

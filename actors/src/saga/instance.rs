@@ -103,7 +103,7 @@ impl SagaCommand {
             SagaOrder::SetAside(_) => set_aside,
             SagaOrder::Adopt { .. } => adopt,
         };
-        DecodedCommand { name, aggregate_type: saga_type(), value: Arc::new(Self { order, slot }) }
+        DecodedCommand { name, aggregate_type: saga_type(), value: Arc::new(Self { order, slot }), source: None }
     }
 }
 

@@ -147,6 +147,8 @@ fn due_sort(timer: &TimerRecord, id: &AggregateId) -> String {
 #[derive(Debug)]
 pub(crate) struct SagaIndex {
     pub definitions: Arc<SagaDefinitions>,
+    /// On a branch every saga sees what has happened since the fork.
+    pub is_branch: bool,
 }
 
 impl Projection for SagaIndex {
@@ -349,7 +351,10 @@ impl SagaIndex {
     fn routed(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         for saga in self.definitions.all_newest() {
             let name = saga.name();
-            if !saga.interest().contains(&event.event_type) || rows.get::<WorkRow>(ADOPTED, "", name)?.is_none() {
+            if !saga.interest().contains(&event.event_type) {
+                continue;
+            }
+            if !self.is_branch && rows.get::<WorkRow>(ADOPTED, "", name)?.is_none() {
                 continue;
             }
             for route in saga.route(event).map_err(|error| ApplyError::failed(error.reason))? {

@@ -38,6 +38,8 @@ pub(crate) struct SagasSetup {
     pub definitions: Arc<SagaDefinitions>,
     /// This process only looks on.
     pub is_onlooker: bool,
+    /// The timeline is a branch.
+    pub is_branch: bool,
     /// What the index tells, once it is among the projections.
     news: Option<Arc<News>>,
 }
@@ -57,7 +59,9 @@ impl SagasSetup {
         let news = Arc::new(News::new(metrics.clone(), names));
         metrics.prepare(self.definitions.names());
         if !self.definitions.is_empty() {
-            projections.projections.push(Arc::new(SagaIndex { definitions: self.definitions.clone() }));
+            projections
+                .projections
+                .push(Arc::new(SagaIndex { definitions: self.definitions.clone(), is_branch: self.is_branch }));
             projections.audiences.insert(INDEX.to_owned(), news.clone());
         }
         self.news = Some(news);

@@ -139,6 +139,10 @@ impl Router {
     /// Says of each saga that wants events since when it sees them: from now on.
     async fn adopt(&self) -> Result<(), StoreError> {
         let desk = &self.desk;
+        if desk.bus.write_side.is_branch {
+            // There it is from the fork on, and nobody need say so.
+            return Ok(());
+        }
         for saga in desk.definitions.all_newest().filter(|saga| !saga.interest().is_empty()) {
             let name = saga.name();
             let row = Selection::Row(RowKey::new(ADOPTED, "", name));

@@ -243,6 +243,7 @@ fn request(desk: &Desk, known: &SagaRecord, command: &PendingCommand) -> Result<
     let longest = desk.bus.write_side.limits.command_deadline;
     let mut request = CommandRequest::new(command.aggregate_id.clone(), action, longest);
     request.command_id = command.command_id;
+    request.is_issued = true;
     request.expected = match command.expected_version {
         None => Expected::Any,
         Some(version) => Expected::Exactly(version),
@@ -320,6 +321,7 @@ fn answer_of(sent: CommandResult) -> Result<(CommandOutcome, Option<Arc<str>>), 
         Err(ref error @ CommandError::TypeMismatch { .. }) => refused("aggregate-type-mismatch", error),
         Err(ref error @ CommandError::ReservedStream { .. }) => refused("reserved-stream", error),
         Err(ref error @ CommandError::SubjectErased { .. }) => refused("subject-erased", error),
+        Err(ref error @ CommandError::PersonalOnBranch { .. }) => refused("personal-data-on-branch", error),
         Err(ref error @ CommandError::Forbidden { .. }) => refused("forbidden", error),
         Err(ref error @ CommandError::Unauthenticated) => refused("unauthenticated", error),
         Err(CommandError::Internal { reason }) => Err(Setback::Fault(reason)),

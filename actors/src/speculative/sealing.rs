@@ -9,6 +9,7 @@ use crate::{
     error::CommandError,
     id::{AggregateId, EventId},
     personal::{KeyState, SubjectKey},
+    registry::WriteSide,
     vault::Vault,
 };
 
@@ -38,13 +39,19 @@ pub(super) enum Sealing {
     Destroyed,
     /// It is not known, or not there.
     Unknown,
+    /// The timeline is a branch, which keeps commands as they were sent: nothing personal may be in them.
+    Branch,
 }
 
 impl Sealing {
-    pub(super) fn of(vault: &Vault, model: &Arc<dyn Model>, id: &AggregateId, is_dry_run: bool) -> Self {
+    pub(super) fn of(write_side: &WriteSide, model: &Arc<dyn Model>, id: &AggregateId, is_dry_run: bool) -> Self {
         if model.personal().is_empty() {
             return Self::None;
         }
+        if write_side.is_branch {
+            return Self::Branch;
+        }
+        let vault = &write_side.vault;
         match vault.held(id) {
             Some(KeyState::Destroyed) => Self::Destroyed,
             _ if is_dry_run => Self::None,
@@ -55,7 +62,7 @@ impl Sealing {
 
     /// Whether what is decided may turn out to be impossible to store.
     pub(super) fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Destroyed | Self::Unknown)
+        matches!(self, Self::Destroyed | Self::Unknown | Self::Branch)
     }
 
     /// Whether these events can be stored.
@@ -73,6 +80,7 @@ impl Sealing {
             _ if !decided.iter().any(is_personal) => Ok(()),
             Self::Destroyed => Err(CommandError::SubjectErased { aggregate_id: id.clone() }.into()),
             Self::Unknown => Err(Undecided::KeyNeeded),
+            Self::Branch => Err(CommandError::PersonalOnBranch { aggregate_id: id.clone() }.into()),
         }
     }
 

@@ -145,7 +145,8 @@ impl Stream {
 
 /// A unit in which each event is the only one of a command.
 fn unit(streams: Vec<StreamClaim>, events: Vec<NewEvent>) -> AppendUnit {
-    let commands = events.iter().map(|event| CommandProbe { event_ids: vec![event.event_id], key: None }).collect();
+    let commands =
+        events.iter().map(|event| CommandProbe { event_ids: vec![event.event_id], key: None, record: None }).collect();
     AppendUnit { streams, commands, events }
 }
 

@@ -145,7 +145,7 @@ async fn history(store: &impl EventStore, tag: &str, payloads: &[(u32, Value)]) 
     }
     let unit = AppendUnit {
         streams: vec![StreamClaim { aggregate_id: id(tag), head: StreamHead::EMPTY, losses: 0 }],
-        commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None }],
+        commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None, record: None }],
         events,
     };
     store.append(AppendBatch { units: vec![unit] }).await.unwrap();

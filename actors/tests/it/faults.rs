@@ -135,7 +135,7 @@ async fn forge(store: &impl EventStore, purse: &str, kind: &str, payload: &'stat
     let event = NewEvent::following(&mut head, &id(purse), &"purse".try_into().unwrap(), body);
     let unit = AppendUnit {
         streams: vec![StreamClaim { aggregate_id: id(purse), head: StreamHead::EMPTY, losses: 0 }],
-        commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+        commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
         events: vec![event],
     };
     let outcomes = store.append(AppendBatch { units: vec![unit] }).await.unwrap();

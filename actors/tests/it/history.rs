@@ -103,7 +103,7 @@ async fn long_stream(store: &MemoryStore, count: u64) {
     let events: Vec<_> = events.collect();
     let unit = AppendUnit {
         streams: vec![StreamClaim { aggregate_id: id("long"), head: StreamHead::EMPTY, losses: 0 }],
-        commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None }],
+        commands: vec![CommandProbe { event_ids: vec![events[0].event_id], key: None, record: None }],
         events,
     };
     let outcomes = store.append(AppendBatch { units: vec![unit] }).await.unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+mod branches;
 mod embedding;
 mod faults;
 mod following;

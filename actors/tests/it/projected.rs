@@ -134,7 +134,7 @@ impl<S: EventStore> Writer<S> {
         let event = NewEvent::following(head, &stream, &kind, body);
         AppendUnit {
             streams: vec![claim],
-            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+            commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
             events: vec![event],
         }
     }

@@ -300,6 +300,7 @@ async fn old_keys_are_forgotten_faster_than_they_come() {
     let commands = (0..50_000).map(|number| CommandProbe {
         event_ids: Vec::new(),
         key: Some(KeyRecord { principal: "p".into(), key: name(number), fingerprint: [0; 32], outcome: "{}".into() }),
+        record: None,
     });
     let unit = AppendUnit { streams: Vec::new(), commands: commands.collect(), events: Vec::new() };
     store.append(AppendBatch { units: vec![unit] }).await.unwrap();

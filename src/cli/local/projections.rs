@@ -55,7 +55,7 @@ impl Local {
             context: RequestContext::new(),
         };
         let time = self.timeout + wanted.wait.unwrap_or(Duration::ZERO);
-        Ok(self.bounded_by(time, self.app.runtime().queries().ask(request)).await?.try_into()?)
+        Ok(self.bounded_by(time, self.runtime().queries().ask(request)).await?.try_into()?)
     }
 
     pub(crate) async fn projections(&self) -> Result<wire::Page<wire::Projection, String>, Failure> {

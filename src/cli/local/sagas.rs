@@ -26,7 +26,7 @@ const REFUSALS: [&str; 3] = [SAGA_ENDED, SAGA_NOT_FAILED, DEFINITION_UNKNOWN];
 
 impl Local {
     fn sagas_handle(&self) -> &Sagas {
-        self.app().runtime().sagas()
+        self.runtime().sagas()
     }
 
     pub(crate) async fn start_saga(&self, new: &NewSaga) -> Result<wire::SagaAccepted, Failure> {
@@ -38,13 +38,13 @@ impl Local {
     }
 
     pub(crate) async fn saga(&self, id: &AggregateId) -> Result<wire::Saga, Failure> {
-        let saga = self.bounded(wire::Saga::read(self.app().runtime(), id)).await?;
+        let saga = self.bounded(wire::Saga::read(self.runtime(), id)).await?;
         saga.ok_or_else(|| SagaCallError::UnknownSaga { saga_id: id.clone() }.into())
     }
 
     pub(crate) async fn sagas(&self, query: &ListQuery) -> Result<wire::Page<wire::ListedSaga, String>, Failure> {
         let filter = SagaFilter { saga_type: query.saga_type.clone(), status: query.status };
-        let (runtime, cursor) = (self.app().runtime(), query.cursor.as_deref());
+        let (runtime, cursor) = (self.runtime(), query.cursor.as_deref());
         self.bounded(wire::ListedSaga::page(runtime, &filter, cursor, query.limit)).await
     }
 
@@ -62,7 +62,7 @@ impl Local {
 
     /// Whether a process beside this one works on the sagas. What cannot be read is no promise.
     pub(crate) async fn has_saga_worker_beside(&self) -> bool {
-        let report = self.bounded(self.app().runtime().projections().show(INDEX)).await;
+        let report = self.bounded(self.runtime().projections().show(INDEX)).await;
         report.is_ok_and(|report| report.owner.is_some() && !report.is_owned_here)
     }
 }

@@ -25,6 +25,7 @@ macro_rules! event_columns {
          e.metadata, e.recorded_at, e.checksum, e.chain"
     };
 }
+pub(super) use event_columns;
 macro_rules! stream_columns {
     () => {
         "s.aggregate_id, s.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at"
@@ -94,7 +95,7 @@ const SWEEP: &str = "DELETE FROM idempotency WHERE (partition, principal, key) I
          SELECT partition, principal, key FROM idempotency WHERE partition = 0 AND recorded_at < $1 \
          ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-fn event(row: &PgRow, first: usize) -> Result<RecordedEvent, StoreError> {
+pub(super) fn event(row: &PgRow, first: usize) -> Result<RecordedEvent, StoreError> {
     let raw = || -> Result<RawEvent, Error> {
         Ok(RawEvent {
             position: row.try_get(first)?,
@@ -114,7 +115,7 @@ fn event(row: &PgRow, first: usize) -> Result<RecordedEvent, StoreError> {
     raw().map_err(store_error)?.checked()
 }
 
-fn stream(row: &PgRow) -> Result<StreamSummary, StoreError> {
+pub(super) fn stream(row: &PgRow) -> Result<StreamSummary, StoreError> {
     let raw = || -> Result<RawStream, Error> {
         Ok(RawStream {
             aggregate_id: row.try_get(0)?,
@@ -129,8 +130,45 @@ fn stream(row: &PgRow) -> Result<StreamSummary, StoreError> {
 }
 
 /// What PostgreSQL can hold; nothing was recorded before 1970, so the filter means the same.
-fn instant(wanted: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+pub(super) fn instant(wanted: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     wanted.map(|instant| instant.max(DateTime::UNIX_EPOCH))
+}
+
+/// A page of rows of head and event.
+pub(super) fn page(
+    rows: &[PgRow],
+    after: Position,
+    filter: &EventFilter,
+    limit: i64,
+    rows_max: i64,
+) -> Result<LogPage, StoreError> {
+    let head: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(store_error)?;
+    let whole = Position::from_i64(after.as_i64().saturating_add(WINDOW_POSITIONS_MAX).min(head)).max(after);
+    let mut page = LogPage { events: Vec::new(), examined: whole };
+    let empty = rows.first().is_none_or(|row| row.try_get::<Option<i64>, _>(1).is_ok_and(|it| it.is_none()));
+    let rows = if empty { &[][..] } else { rows };
+    for (count, row) in (1_i64..).zip(rows) {
+        let event = event(row, 1)?;
+        let position = event.position;
+        if filter.matches(&event) {
+            page.events.push(event);
+        }
+        if count == rows_max || page.events.len() as u64 == limit.unsigned_abs() {
+            page.examined = position;
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// What is recorded under a key.
+pub(super) fn key_record(row: &PgRow, first: usize, principal: &str, key: &str) -> Result<KeyRecord, StoreError> {
+    let fingerprint: Vec<u8> = row.try_get(first).map_err(store_error)?;
+    let outcome: Vec<u8> = row.try_get(first + 1).map_err(store_error)?;
+    let fingerprint = fingerprint
+        .try_into()
+        .map_err(|_| StoreError::Corrupt { reason: format!("fingerprint of key {key:?} is not 32 bytes") })?;
+    Ok(KeyRecord { principal: principal.into(), key: key.into(), fingerprint, outcome: outcome.into() })
 }
 
 impl PostgresStore {
@@ -145,23 +183,7 @@ impl PostgresStore {
         let query = query.bind(instant(filter.from_time)).bind(instant(filter.to_time)).bind(rows_max);
         let rows = query.fetch_all(&self.pool).await.map_err(store_error)?;
 
-        let head: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(store_error)?;
-        let whole = Position::from_i64(window_end.min(head)).max(after);
-        let mut page = LogPage { events: Vec::new(), examined: whole };
-        let empty = rows.first().is_none_or(|row| row.try_get::<Option<i64>, _>(1).is_ok_and(|it| it.is_none()));
-        let rows = if empty { &[][..] } else { &rows[..] };
-        for (count, row) in (1_i64..).zip(rows) {
-            let event = event(row, 1)?;
-            let position = event.position;
-            if filter.matches(&event) {
-                page.events.push(event);
-            }
-            if count == rows_max || page.events.len() as u64 == limit.unsigned_abs() {
-                page.examined = position;
-                break;
-            }
-        }
-        Ok(page)
+        page(&rows, after, filter, limit, rows_max)
     }
 }
 
@@ -247,13 +269,8 @@ impl EventStore for PostgresStore {
     ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
         async move {
             let query = sqlx::query(KEY).bind(principal).bind(key);
-            let Some(row) = query.fetch_optional(&self.pool).await.map_err(store_error)? else { return Ok(None) };
-            let fingerprint: Vec<u8> = row.try_get(2).map_err(store_error)?;
-            let outcome: Vec<u8> = row.try_get(3).map_err(store_error)?;
-            let fingerprint = fingerprint
-                .try_into()
-                .map_err(|_| StoreError::Corrupt { reason: format!("fingerprint of key {key:?} is not 32 bytes") })?;
-            Ok(Some(KeyRecord { principal: principal.into(), key: key.into(), fingerprint, outcome: outcome.into() }))
+            let row = query.fetch_optional(&self.pool).await.map_err(store_error)?;
+            row.map(|row| key_record(&row, 2, principal, key)).transpose()
         }
         .boxed()
     }

@@ -70,6 +70,11 @@ impl Journal {
         Self { options, pool, writer, limits, slot: Mutex::new(Slot::Empty) }
     }
 
+    /// This process among all that append.
+    pub(super) fn writer(&self) -> Uuid {
+        self.writer
+    }
+
     /// Makes the session before the first append, so that what is wrong shows at once.
     pub(super) async fn connect_now(&self) -> Result<(), Error> {
         let mut slot = self.slot.lock().await;

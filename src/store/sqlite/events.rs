@@ -24,6 +24,7 @@ macro_rules! event_columns {
          e.metadata, e.recorded_at, e.checksum, e.chain"
     };
 }
+pub(super) use event_columns;
 macro_rules! stream_columns {
     () => {
         "s.aggregate_id, s.aggregate_type, e.sequence, e.chain, e.position, e.recorded_at"
@@ -93,7 +94,7 @@ const SWEEP: &str = "DELETE FROM idempotency WHERE (partition, principal, key) I
          SELECT partition, principal, key FROM idempotency WHERE partition = 0 AND recorded_at < ?1 \
          ORDER BY recorded_at LIMIT ?2)";
 
-fn event(row: &SqliteRow, first: usize) -> Result<RecordedEvent, StoreError> {
+pub(super) fn event(row: &SqliteRow, first: usize) -> Result<RecordedEvent, StoreError> {
     let raw = || -> Result<RawEvent, Error> {
         Ok(RawEvent {
             position: row.try_get(first)?,
@@ -113,7 +114,7 @@ fn event(row: &SqliteRow, first: usize) -> Result<RecordedEvent, StoreError> {
     raw().map_err(store_error)?.checked()
 }
 
-fn stream(row: &SqliteRow) -> Result<StreamSummary, StoreError> {
+pub(super) fn stream(row: &SqliteRow) -> Result<StreamSummary, StoreError> {
     let raw = || -> Result<RawStream, Error> {
         Ok(RawStream {
             aggregate_id: row.try_get(0)?,
@@ -133,9 +134,46 @@ pub(super) fn instant(row: &SqliteRow, column: usize) -> Result<DateTime<Utc>, E
         .ok_or_else(|| Error::Decode(format!("{micros} microseconds are no instant").into()))
 }
 
-fn json(list: Vec<&str>) -> Result<Option<String>, StoreError> {
+pub(super) fn json(list: Vec<&str>) -> Result<Option<String>, StoreError> {
     let text = (!list.is_empty()).then(|| serde_json::to_string(&list)).transpose();
     text.map_err(|error| StoreError::Refused { reason: error.to_string() })
+}
+
+/// A page of rows of head and event.
+pub(super) fn page(
+    rows: &[SqliteRow],
+    after: Position,
+    filter: &EventFilter,
+    limit: i64,
+    rows_max: i64,
+) -> Result<LogPage, StoreError> {
+    let head: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(store_error)?;
+    let whole = Position::from_i64(after.as_i64().saturating_add(WINDOW_POSITIONS_MAX).min(head)).max(after);
+    let mut page = LogPage { events: Vec::new(), examined: whole };
+    let empty = rows.first().is_none_or(|row| row.try_get::<Option<i64>, _>(1).is_ok_and(|it| it.is_none()));
+    let rows = if empty { &[][..] } else { rows };
+    for (count, row) in (1_i64..).zip(rows) {
+        let event = event(row, 1)?;
+        let position = event.position;
+        if filter.matches(&event) {
+            page.events.push(event);
+        }
+        if count == rows_max || page.events.len() as u64 == limit.unsigned_abs() {
+            page.examined = position;
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// What is recorded under a key.
+pub(super) fn key_record(row: &SqliteRow, first: usize, principal: &str, key: &str) -> Result<KeyRecord, StoreError> {
+    let fingerprint: Vec<u8> = row.try_get(first).map_err(store_error)?;
+    let outcome: Vec<u8> = row.try_get(first + 1).map_err(store_error)?;
+    let fingerprint = fingerprint
+        .try_into()
+        .map_err(|_| StoreError::Corrupt { reason: format!("fingerprint of key {key:?} is not 32 bytes") })?;
+    Ok(KeyRecord { principal: principal.into(), key: key.into(), fingerprint, outcome: outcome.into() })
 }
 
 impl SqliteStore {
@@ -151,23 +189,7 @@ impl SqliteStore {
         let query = query.bind(filter.to_time.map(|to| to.timestamp_micros())).bind(rows_max);
         let rows = query.fetch_all(&self.pool).await.map_err(store_error)?;
 
-        let head: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(store_error)?;
-        let whole = Position::from_i64(window_end.min(head)).max(after);
-        let mut page = LogPage { events: Vec::new(), examined: whole };
-        let empty = rows.first().is_none_or(|row| row.try_get::<Option<i64>, _>(1).is_ok_and(|it| it.is_none()));
-        let rows = if empty { &[][..] } else { &rows[..] };
-        for (count, row) in (1_i64..).zip(rows) {
-            let event = event(row, 1)?;
-            let position = event.position;
-            if filter.matches(&event) {
-                page.events.push(event);
-            }
-            if count == rows_max || page.events.len() as u64 == limit.unsigned_abs() {
-                page.examined = position;
-                break;
-            }
-        }
-        Ok(page)
+        page(&rows, after, filter, limit, rows_max)
     }
 }
 
@@ -257,13 +279,8 @@ impl EventStore for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
         async move {
             let query = sqlx::query(KEY).bind(principal).bind(key);
-            let Some(row) = query.fetch_optional(&self.pool).await.map_err(store_error)? else { return Ok(None) };
-            let fingerprint: Vec<u8> = row.try_get(2).map_err(store_error)?;
-            let outcome: Vec<u8> = row.try_get(3).map_err(store_error)?;
-            let fingerprint = fingerprint
-                .try_into()
-                .map_err(|_| StoreError::Corrupt { reason: format!("fingerprint of key {key:?} is not 32 bytes") })?;
-            Ok(Some(KeyRecord { principal: principal.into(), key: key.into(), fingerprint, outcome: outcome.into() }))
+            let row = query.fetch_optional(&self.pool).await.map_err(store_error)?;
+            row.map(|row| key_record(&row, 2, principal, key)).transpose()
         }
         .boxed()
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
-    NewEvent, Position,
-    ports::{AppendBatch, AppendUnit, Clock, Committed, KeyRecord, StoreError, UnitOutcome},
+    BranchId, NewEvent, Position,
+    ports::{AppendBatch, AppendUnit, BranchMerge, Clock, Committed, KeyRecord, MergeOutcome, StoreError, UnitOutcome},
 };
 use sqlx::{
     Connection, Error, Row, Sqlite, SqliteConnection,
@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use super::{
     super::verdicts::{Verdicts, stores_something},
+    branch_appends,
     error::store_error,
     inserts::{Insert, Inserts},
     slot::Slot,
@@ -101,18 +102,21 @@ impl Journal {
             }
             Err(error) => store_error(error),
         };
-        let is_refused = matches!(error, StoreError::Refused { .. });
-        if is_refused && sqlx::query(ROLLBACK).execute(&mut connection).await.is_ok() {
-            *slot = Slot::Idle(connection);
-        } else {
-            // Waits until the file is unlocked; a transaction that is still open ends with the connection.
-            let _ = connection.close().await;
+        Err(give_back(&mut slot, connection, error).await)
+    }
+
+    /// Appends what a branch's commands lead to and closes the branch, in one transaction.
+    pub(super) async fn merge(&self, id: BranchId, merge: BranchMerge) -> Result<MergeOutcome, StoreError> {
+        let mut slot = self.slot.lock().await;
+        let mut connection = slot.take(&self.options).await?;
+        let _turn = self.turn.lock().await;
+        match merged(&mut connection, &*self.clock, id, merge).await {
+            Ok(outcome) => {
+                *slot = Slot::Idle(connection);
+                Ok(outcome)
+            }
+            Err(error) => Err(give_back(&mut slot, connection, error).await),
         }
-        Err(match error {
-            // The log cannot be read, so nobody knows what was stored.
-            StoreError::Corrupt { reason } => StoreError::Unavailable { reason },
-            other => other,
-        })
     }
 
     /// Runs one flushed statement with one flag.
@@ -136,11 +140,72 @@ impl Journal {
     }
 }
 
+/// After a failure: the connection goes back if the transaction is certainly over; what the failure means for the caller.
+async fn give_back(slot: &mut Slot, mut connection: SqliteConnection, error: StoreError) -> StoreError {
+    let is_refused = matches!(error, StoreError::Refused { .. });
+    if is_refused && sqlx::query(ROLLBACK).execute(&mut connection).await.is_ok() {
+        *slot = Slot::Idle(connection);
+    } else {
+        // Waits until the file is unlocked; a transaction that is still open ends with the connection.
+        let _ = connection.close().await;
+    }
+    match error {
+        // The log cannot be read, so nobody knows what was stored.
+        StoreError::Corrupt { reason } => StoreError::Unavailable { reason },
+        other => other,
+    }
+}
+
+async fn merged(
+    connection: &mut SqliteConnection,
+    clock: &dyn Clock,
+    id: BranchId,
+    merge: BranchMerge,
+) -> Result<MergeOutcome, StoreError> {
+    let batch = AppendBatch { units: vec![merge.unit.clone()] };
+    let Staged { mut outcomes, head, has_new_streams } = stage(connection, clock, &batch).await.map_err(store_error)?;
+    let objection = branch_appends::objection(connection, id, &merge).await?;
+    let outcome = match (objection, outcomes.pop()) {
+        (Some(objection), _) => objection,
+        (None, Some(UnitOutcome::Committed(committed))) => {
+            branch_appends::close(connection, id, &merge.report).await.map_err(store_error)?;
+            commit(connection, head, has_new_streams).await.map_err(store_error)?;
+            return Ok(MergeOutcome::Merged(committed));
+        }
+        (None, Some(outcome)) => MergeOutcome::Unit(outcome),
+        (None, None) => return Err(StoreError::Refused { reason: "a merge was not answered".to_owned() }),
+    };
+    sqlx::query(ROLLBACK).execute(connection).await.map_err(store_error)?;
+    Ok(outcome)
+}
+
+/// What is written and not committed yet.
+struct Staged {
+    outcomes: Vec<UnitOutcome>,
+    /// Where the log ended before.
+    head: Position,
+    has_new_streams: bool,
+}
+
 async fn write(
     connection: &mut SqliteConnection,
     clock: &dyn Clock,
     batch: &AppendBatch,
 ) -> Result<Vec<UnitOutcome>, Error> {
+    let Staged { outcomes, head, has_new_streams } = stage(connection, clock, batch).await?;
+    commit(connection, head, has_new_streams).await?;
+    Ok(outcomes)
+}
+
+async fn commit(connection: &mut SqliteConnection, head: Position, has_new_streams: bool) -> Result<(), Error> {
+    // With nothing inserted this flushes nothing.
+    let commit =
+        if has_new_streams { sqlx::query(COMMIT_WITH_STREAMS).bind(head.as_i64()) } else { sqlx::query(COMMIT) };
+    commit.execute(connection).await.map(|_| ())
+}
+
+/// Opens the transaction and writes what passes.
+async fn stage(connection: &mut SqliteConnection, clock: &dyn Clock, batch: &AppendBatch) -> Result<Staged, Error> {
     let malformed = batch.malformed();
     let verdicts = look_up(connection, clock, batch, &malformed).await?;
     let outcomes = verdicts.settle(batch, malformed);
@@ -159,14 +224,8 @@ async fn write(
         .await?;
     INSERT_KEYS.run(connection, &keys, |query, record| bind_key(query, recorded_at, record)).await?;
 
-    // With nothing inserted this flushes nothing.
-    let commit = if events.iter().any(|(_, event)| event.sequence.0 == 1) {
-        sqlx::query(COMMIT_WITH_STREAMS).bind(verdicts.head.as_i64())
-    } else {
-        sqlx::query(COMMIT)
-    };
-    commit.execute(connection).await?;
-    Ok(outcomes)
+    let has_new_streams = events.iter().any(|(_, event)| event.sequence.0 == 1);
+    Ok(Staged { outcomes, head: verdicts.head, has_new_streams })
 }
 
 fn bind_event(query: Insert, position: i64, recorded_at: i64, event: &NewEvent) -> Insert {

@@ -293,7 +293,7 @@ async fn append(store: &dyn EventStore, (id, head): &mut (AggregateId, StreamHea
         metadata: format!(r#"{{"command_id":"{command}","correlation_id":"{command}"}}"#).into(),
     };
     let event = NewEvent::following(head, id, &"account".try_into().unwrap(), body);
-    let probe = CommandProbe { event_ids: vec![event.event_id], key: None };
+    let probe = CommandProbe { event_ids: vec![event.event_id], key: None, record: None };
     let unit = AppendUnit { streams: vec![claim], commands: vec![probe], events: vec![event] };
     store.append(AppendBatch { units: vec![unit] }).await.unwrap();
 }

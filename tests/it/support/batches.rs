@@ -32,7 +32,7 @@ pub fn unit(stream: &str, head: StreamHead) -> AppendUnit {
     let event = NewEvent::following(&mut head.clone(), &id, &kind, body);
     AppendUnit {
         streams: vec![StreamClaim { aggregate_id: id, head, losses: 0 }],
-        commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None }],
+        commands: vec![CommandProbe { event_ids: vec![event.event_id], key: None, record: None }],
         events: vec![event],
     }
 }

@@ -64,7 +64,8 @@ impl TestServer {
         let mut catalog = Catalog::default();
         domain::register(&mut catalog).unwrap();
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys();
+        let builder =
+            RuntimeBuilder::new(store.clone(), store.clone()).branches(store).catalog(catalog).throwaway_keys();
         Self::over(builder.limits(Limits::default()), options, with).await
     }
 
@@ -79,7 +80,8 @@ impl TestServer {
         domain::register(&mut catalog).unwrap();
         queries::register(&mut queries).unwrap();
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys();
+        let builder =
+            RuntimeBuilder::new(store.clone(), store.clone()).branches(store).catalog(catalog).throwaway_keys();
         let builder = builder.projections(projections).query_catalog(queries);
         Self::over(builder, HttpOptions::default(), |context| context).await
     }
@@ -89,7 +91,15 @@ impl TestServer {
         options: HttpOptions,
         with: impl FnOnce(HttpContext) -> HttpContext,
     ) -> Self {
-        let runtime = Arc::new(builder.start().await.unwrap());
+        Self::serving(Arc::new(builder.start().await.unwrap()), options, with).await
+    }
+
+    /// A runtime that somebody else has started, and ends.
+    pub async fn serving(
+        runtime: Arc<Runtime>,
+        options: HttpOptions,
+        with: impl FnOnce(HttpContext) -> HttpContext,
+    ) -> Self {
         let context = Arc::new(with(HttpContext::new(runtime.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

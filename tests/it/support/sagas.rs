@@ -52,7 +52,8 @@ pub async fn server(options: HttpOptions) -> TestServer {
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     let sagas = SagaLimits { look: Duration::from_millis(10), ..SagaLimits::default() };
     let builder = RuntimeBuilder::new(store.clone(), store.clone())
-        .views(store)
+        .views(store.clone())
+        .branches(store)
         .catalog(catalog)
         .throwaway_keys()
         .sagas(definitions);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Who keeps the subjects' keys, and what opens them.
-pub(super) type Keys = Option<(Arc<dyn SubjectKeys>, MasterKeys)>;
+pub(crate) type Keys = Option<(Arc<dyn SubjectKeys>, MasterKeys)>;
 
 impl RuntimeBuilder {
     /// Sets where keys of subjects lie, and the master keys that wrap them; needed as soon as an aggregate declares

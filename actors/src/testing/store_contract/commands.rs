@@ -48,7 +48,7 @@ async fn command_is_known_by_its_first_event_id(store: Tested) {
     let mut stream = Stream::new("a");
     let claim = stream.claim();
     let events = vec![stream.event("1"), stream.event("2")];
-    let command = CommandProbe { event_ids: vec![events[0].event_id], key: None };
+    let command = CommandProbe { event_ids: vec![events[0].event_id], key: None, record: None };
     let unit = AppendUnit { streams: vec![claim], commands: vec![command], events };
     commit(&store, unit.clone()).await;
     assert_known(&append_one(&store, unit).await, &[0]);
@@ -59,7 +59,8 @@ async fn command_with_chosen_ids_is_known_by_any_of_them(store: Tested) {
     let (mut stream, events) = seeded(&store, "a", 2).await;
     let mut unit = stream.unit(2);
     unit.events[1].event_id = EventId(Uuid::from_u128(5));
-    unit.commands = vec![CommandProbe { event_ids: vec![unit.events[0].event_id, events[1].event_id], key: None }];
+    unit.commands =
+        vec![CommandProbe { event_ids: vec![unit.events[0].event_id, events[1].event_id], key: None, record: None }];
     assert_known(&append_one(&store, unit).await, &[0]);
     assert_lawful(&store, 2).await;
 }

@@ -1,0 +1,288 @@
+//! Which branches are live in this process: begun at first use, ended when nobody has used them for a while.
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture, future::join_all};
+use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BranchError,
+    snapshots::BranchSnapshots,
+    view::{BranchLog, SinceFork},
+};
+use crate::{
+    catalog::Catalog,
+    command_bus::{Authorizer, Middleware},
+    id::BranchId,
+    limits::Limits,
+    memory::MemoryStore,
+    ports::{Branch, BranchStatus, BranchStore, Clock, EventStore, SnapshotStore, Traces},
+    projection::Projection,
+    pubsub::Publisher,
+    query::QueryCatalog,
+    query_bus::{QueryAuthorizer, QueryLimits, QueryMiddleware},
+    registry::SnapshotFrequency,
+    runtime::{Keys, Runtime, RuntimeBuilder},
+    saga::{SagaDefinitions, SagaStatus},
+    sagas::SagaFilter,
+    version::Position,
+};
+
+/// What the runtime of a branch is made of: what the log's is made of.
+pub(crate) struct Recipe {
+    pub own: Arc<dyn BranchStore>,
+    /// Who keeps the subjects' keys: what is personal in the log is read on a branch too.
+    pub keys: Keys,
+    pub is_sealed: bool,
+    pub store: Arc<dyn EventStore>,
+    pub snapshots: Arc<dyn SnapshotStore>,
+    pub catalog: Catalog,
+    pub definitions: Arc<SagaDefinitions>,
+    pub limits: Limits,
+    pub clock: Arc<dyn Clock>,
+    pub traces: Arc<dyn Traces>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub middleware: Vec<Arc<dyn Middleware>>,
+    pub snapshot_frequency: SnapshotFrequency,
+    pub projections: Vec<Arc<dyn Projection>>,
+    pub queries: QueryCatalog,
+    pub query_authorizer: Arc<dyn QueryAuthorizer>,
+    pub query_middleware: Vec<Arc<dyn QueryMiddleware>>,
+    pub query_limits: QueryLimits,
+    /// Tells followers of the log what a merge brought.
+    pub publisher: Publisher,
+}
+
+impl std::fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipe").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+/// What a builder is told when its timeline is a branch.
+#[derive(Debug)]
+pub(crate) struct BranchPart {
+    /// What the index of the sagas sees of the log.
+    pub since_fork: Arc<dyn EventStore>,
+    /// The read models whose rows are made on the spot.
+    pub past: Vec<Arc<dyn Projection>>,
+}
+
+/// Branches that are live in this process.
+#[derive(Debug)]
+pub(super) struct LiveBranches {
+    pub recipe: Arc<Recipe>,
+    live: Arc<AsyncMutex<Map>>,
+    stop: CancellationToken,
+    janitor: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Map {
+    branches: HashMap<BranchId, Live>,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Live {
+    runtime: Arc<Runtime>,
+    used: Instant,
+}
+
+impl Live {
+    /// Whether nobody holds it: who enters does so under the map's lock.
+    fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.runtime) == 1
+    }
+}
+
+impl LiveBranches {
+    pub fn new(recipe: Recipe) -> Self {
+        Self {
+            recipe: Arc::new(recipe),
+            live: Arc::default(),
+            stop: CancellationToken::new(),
+            janitor: Mutex::default(),
+        }
+    }
+
+    pub async fn len(&self) -> usize {
+        self.live.lock().await.branches.len()
+    }
+
+    /// The runtime of a branch.
+    pub async fn enter(&self, branch: &Branch) -> Result<Arc<Runtime>, BranchError> {
+        let mut map = self.live.lock().await;
+        if map.is_closed {
+            return Err(BranchError::Draining);
+        }
+        if let Some(live) = map.branches.get_mut(&branch.id) {
+            live.used = Instant::now();
+            return Ok(live.runtime.clone());
+        }
+        if map.branches.len() >= self.recipe.limits.branches.live_max {
+            let unused = map.branches.iter().filter(|(_, live)| live.is_unused());
+            let longest = unused.min_by_key(|(_, live)| live.used).map(|(id, _)| *id).ok_or(BranchError::Crowded)?;
+            if let Some(live) = map.branches.remove(&longest) {
+                end(live.runtime).await;
+            }
+        }
+        let runtime = Arc::new(begin(&self.recipe, branch).await?);
+        map.branches.insert(branch.id, Live { runtime: runtime.clone(), used: Instant::now() });
+        drop(map);
+        self.tidy_up();
+        Ok(runtime)
+    }
+
+    /// Ends a branch that was deleted. Who is in the middle of something hears from the store that it is gone.
+    pub async fn end(&self, id: BranchId) {
+        let live = self.live.lock().await.branches.remove(&id);
+        if let Some(live) = live {
+            end(live.runtime).await;
+        }
+    }
+
+    /// Sees to it that idle branches are ended.
+    fn tidy_up(&self) {
+        let mut janitor = self.janitor.lock().unwrap_or_else(PoisonError::into_inner);
+        if janitor.is_none() && !self.stop.is_cancelled() {
+            let (live, recipe, idle) = (self.live.clone(), self.recipe.clone(), self.recipe.limits.branches.idle);
+            let pause = (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
+            let stop = self.stop.clone();
+            *janitor = Some(tokio::spawn(async move {
+                while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                    passivate(&live, &recipe, idle).await;
+                }
+            }));
+        }
+    }
+
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let janitor = self.janitor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(janitor) = janitor {
+            let _ = janitor.await;
+        }
+        let branches = {
+            let mut map = self.live.lock().await;
+            map.is_closed = true;
+            std::mem::take(&mut map.branches)
+        };
+        join_all(branches.into_values().map(|live| end(live.runtime))).await;
+    }
+}
+
+/// Ends the branches that nobody has used for so long, unless their sagas are under way. Those of a branch that takes no
+/// commands any more stand still.
+async fn passivate(live: &AsyncMutex<Map>, recipe: &Recipe, idle: Duration) {
+    let is_idle = |live: &Live| live.is_unused() && live.used.elapsed() >= idle;
+    let candidates: Vec<(BranchId, Arc<Runtime>)> = {
+        let map = live.lock().await;
+        let idle = map.branches.iter().filter(|(_, live)| is_idle(live));
+        idle.map(|(id, live)| (*id, live.runtime.clone())).collect()
+    };
+    let mut busy = HashSet::new();
+    for (id, runtime) in candidates.iter() {
+        let branch = recipe.own.branch(*id).await;
+        let is_closed = branch.is_ok_and(|branch| branch.is_none_or(|branch| branch.status != BranchStatus::Open));
+        if !is_closed && has_open_sagas(runtime).await {
+            busy.insert(*id);
+        }
+    }
+    let ids: Vec<BranchId> = candidates.iter().map(|(id, _)| *id).filter(|id| !busy.contains(id)).collect();
+    drop(candidates);
+    for id in ids {
+        // Somebody may have come meanwhile; who comes from now on begins it anew.
+        let ended = {
+            let mut map = live.lock().await;
+            match map.branches.get(&id).is_some_and(is_idle) {
+                true => map.branches.remove(&id),
+                false => None,
+            }
+        };
+        if let Some(live) = ended {
+            end(live.runtime).await;
+        }
+    }
+}
+
+/// Whether a saga of the branch is under way; when that cannot be told, it may be.
+async fn has_open_sagas(runtime: &Runtime) -> bool {
+    for status in [SagaStatus::Running, SagaStatus::Compensating] {
+        let filter = SagaFilter { status: Some(status), saga_type: None };
+        match runtime.sagas().list(&filter, None, NonZeroU32::MIN).await {
+            Ok(page) if page.items.is_empty() => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Boxed under a name: a runtime ends its branches, which are runtimes.
+fn end(runtime: Arc<Runtime>) -> BoxFuture<'static, ()> {
+    async move {
+        runtime.shutdown().await;
+    }
+    .boxed()
+}
+
+fn begin<'a>(recipe: &'a Recipe, branch: &'a Branch) -> BoxFuture<'a, Result<Runtime, BranchError>> {
+    async move { Ok(builder(recipe, branch.id, branch.fork).start().await?) }.boxed()
+}
+
+/// A runtime over the branch's log. It measures for itself, so that nothing of it is counted as the log's.
+fn builder(recipe: &Recipe, id: BranchId, fork: Position) -> RuntimeBuilder {
+    let log = Arc::new(BranchLog::new(recipe.store.clone(), recipe.own.clone(), id, fork));
+    let since_fork = Arc::new(SinceFork { log: log.clone(), fork });
+    let own = MemoryStore::new(recipe.clock.clone());
+    let snapshots = BranchSnapshots { main: recipe.snapshots.clone(), log: log.clone(), own: own.clone() };
+    let frequency = recipe.snapshot_frequency.clone();
+    let mut builder = RuntimeBuilder::new(log, Arc::new(snapshots))
+        .catalog(recipe.catalog.clone())
+        .limits(bounds(&recipe.limits))
+        .clock(recipe.clock.clone())
+        .traces(recipe.traces.clone())
+        .authorizer(recipe.authorizer.clone())
+        .snapshot_frequency(move |kind| frequency(kind))
+        .views(Arc::new(own))
+        .query_catalog(recipe.queries.clone())
+        .query_authorizer(recipe.query_authorizer.clone())
+        .query_limits(recipe.query_limits.clone())
+        .on_branch(recipe.definitions.clone(), BranchPart { since_fork, past: recipe.projections.clone() });
+    // Erasures are the log's: a branch holds nothing personal of its own.
+    builder = builder.look_after_erasures(false);
+    if let Some((keys, masters)) = recipe.keys.clone() {
+        builder = builder.subject_keys(keys, masters);
+    }
+    if recipe.is_sealed {
+        builder = builder.sealed();
+    }
+    for link in &recipe.middleware {
+        builder = builder.middleware(link.clone());
+    }
+    for link in &recipe.query_middleware {
+        builder = builder.query_middleware(link.clone());
+    }
+    builder
+}
+
+/// The log's bounds, smaller where many branches would add up.
+fn bounds(limits: &Limits) -> Limits {
+    let mut bounds = limits.clone();
+    bounds.commands_in_flight_max = limits.commands_in_flight_max.min(256);
+    bounds.live_aggregates_max = limits.live_aggregates_max.min(1_000);
+    bounds.recoveries_max = limits.recoveries_max.min(8);
+    bounds.journal_queue_max = limits.journal_queue_max.min(256);
+    bounds.tail_events_max = limits.tail_events_max.min(256);
+    bounds.tail_bytes_max = limits.tail_bytes_max.min(256 << 10);
+    bounds.sagas.in_flight_max = limits.sagas.in_flight_max.min(64);
+    // Only what other processes do on the branch is found by looking.
+    bounds.feed_poll = limits.feed_poll.max(Duration::from_secs(1));
+    bounds
+}
