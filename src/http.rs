@@ -13,6 +13,8 @@ mod body;
 mod codes;
 mod commands;
 mod connection;
+#[cfg(feature = "console")]
+mod console;
 mod context;
 mod error;
 mod events;

@@ -25,6 +25,9 @@ use super::{
     sagas, temporal, version,
 };
 
+#[cfg(feature = "console")]
+use super::console;
+
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
 /// A path and what it does for each method.
@@ -36,9 +39,9 @@ pub(super) struct Route {
 }
 
 macro_rules! routes {
-    ($($path:literal $($method:ident $handler:path),+;)+) => {
+    ($($(#[$condition:meta])? $path:literal $($method:ident $handler:path),+;)+) => {
         /// Every route.
-        pub(super) static ROUTES: &[Route] = &[$(Route {
+        pub(super) static ROUTES: &[Route] = &[$($(#[$condition])? Route {
             path: $path,
             methods: &[$((Method::$method, |call| Box::pin($handler(call)))),+],
         }),+];
@@ -84,6 +87,12 @@ routes! {
     "/metrics"                                GET metrics::show;
     "/version"                                GET version::show;
     "/problems/{code}"                        GET problems::show;
+    #[cfg(feature = "console")]
+    "/console"                                GET console::page;
+    #[cfg(feature = "console")]
+    "/console/"                               GET console::with_slash;
+    #[cfg(feature = "console")]
+    "/console/assets/{release}/{folder}/{name}" GET console::asset;
 }
 
 /// Every path with its methods, as documentation and tests want it.

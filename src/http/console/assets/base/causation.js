@@ -1,0 +1,29 @@
+// What led to what: the events of one correlation, joined by the ids in their metadata.
+
+/** Lanes: one per stream, in order of appearance; the request is before them all. */
+export function causation(events) {
+  const ordered = [...events].sort((a, b) => a.position - b.position);
+  const byEvent = new Map(ordered.map((event) => [event.event_id, event]));
+  const types = new Map();
+  for (const { data } of ordered) {
+    if (typeof data?.command_id === 'string' && typeof data?.command_type === 'string') types.set(data.command_id, data.command_type);
+  }
+  const lanes = new Map();
+  const requests = new Map();
+  const nodes = new Map();
+  const edges = [];
+  const commands = new Set();
+  ordered.forEach((event, column) => {
+    const { aggregate_id: id, aggregate_type: type } = event;
+    if (!lanes.has(id)) lanes.set(id, { id, type, row: lanes.size });
+    nodes.set(event.event_id, { event, column, row: lanes.get(id).row });
+    const { command_id: command, causation_id: cause } = event.metadata ?? {};
+    if (!cause || cause === event.event_id) return;
+    const isFirst = !commands.has(command);
+    commands.add(command);
+    if (!byEvent.has(cause) && !requests.has(cause)) requests.set(cause, { id: cause, row: requests.size });
+    // What one command recorded came by one cause: one edge is enough, the others go with it.
+    if (isFirst) edges.push({ from: cause, to: event.event_id, isRequest: !byEvent.has(cause), command: types.get(command) ?? null });
+  });
+  return { lanes: [...lanes.values()], requests: [...requests.values()], nodes: [...nodes.values()], edges };
+}
