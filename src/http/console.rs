@@ -62,7 +62,8 @@ impl Console {
         }
         let release = hex::encode(digest.finalize())[..16].to_owned();
         let page = Ready::new("index.html", PAGE.replace(RELEASE_MARK, &release).into());
-        let files = FILES.iter().map(|(name, content)| (*name, Ready::new(name, Bytes::from_static(content)))).collect();
+        let files =
+            FILES.iter().map(|(name, content)| (*name, Ready::new(name, Bytes::from_static(content)))).collect();
         Self { release, page, files }
     }
 }

@@ -12,18 +12,22 @@ export function causation(events) {
   const requests = new Map();
   const nodes = new Map();
   const edges = [];
-  const commands = new Set();
+  const commands = new Map();
   ordered.forEach((event, column) => {
     const { aggregate_id: id, aggregate_type: type } = event;
     if (!lanes.has(id)) lanes.set(id, { id, type, row: lanes.size });
     nodes.set(event.event_id, { event, column, row: lanes.get(id).row });
     const { command_id: command, causation_id: cause } = event.metadata ?? {};
+    const sibling = command ? commands.get(command) : undefined;
+    if (command) commands.set(command, event.event_id);
+    if (sibling) {
+      // What one command recorded came by one cause: one edge is enough, the others hang together with it.
+      edges.push({ from: sibling, to: event.event_id, isTogether: true, command: null });
+      return;
+    }
     if (!cause || cause === event.event_id) return;
-    const isFirst = !commands.has(command);
-    commands.add(command);
     if (!byEvent.has(cause) && !requests.has(cause)) requests.set(cause, { id: cause, row: requests.size });
-    // What one command recorded came by one cause: one edge is enough, the others go with it.
-    if (isFirst) edges.push({ from: cause, to: event.event_id, isRequest: !byEvent.has(cause), command: types.get(command) ?? null });
+    edges.push({ from: cause, to: event.event_id, isTogether: false, command: types.get(command) ?? null });
   });
   return { lanes: [...lanes.values()], requests: [...requests.values()], nodes: [...nodes.values()], edges };
 }

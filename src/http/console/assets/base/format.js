@@ -25,8 +25,11 @@ function exact(value) {
   return /^-?\d+$/.test(text) ? BigInt(text) : typeof value === 'number' ? value : null;
 }
 
-export function seconds(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return '–';
+export function seconds(given) {
+  if (given === null || given === undefined) return '–';
+  const value = Number(given);
+  if (!Number.isFinite(value)) return '–';
+  if (value === 0) return '0 s';
   if (value < 0.001) return `${number(value * 1e6)} µs`;
   if (value < 1) return `${number(Math.round(value * 1e5) / 100)} ms`;
   if (value < 120) return `${number(Math.round(value * 10) / 10)} s`;

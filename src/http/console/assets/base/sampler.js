@@ -41,7 +41,7 @@ function between(old, now) {
     query50: percentile('es_query_duration_seconds', 0.5),
     query99: percentile('es_query_duration_seconds', 0.99),
     requests: rate('es_http_request_duration_seconds_count'),
-    faults: rate('es_http_request_duration_seconds_count', isFault),
+    faults: rate('es_http_request_duration_seconds_count', isFault) || 0,
     http50: percentile('es_http_request_duration_seconds', 0.5),
     http99: percentile('es_http_request_duration_seconds', 0.99),
     store50: percentile('es_store_operation_duration_seconds', 0.5),

@@ -16,6 +16,7 @@ import { changesTable } from '../parts/changes.js';
 
 const SAMPLES_MAX = 96;
 const SAMPLERS = 4;
+const STRIDES = [16, 8, 4, 2, 1];
 const DEBOUNCE_MS = 40;
 const GROW_MS = 2_500;
 const STEP_MS = 900;
@@ -246,7 +247,9 @@ class TimeTravel {
       this.slider.show(this.at);
       const { version } = this.past;
       const count = Math.min(version, SAMPLES_MAX);
-      const places = Array.from({ length: count }, (_, index) => 1 + Math.round((index * (version - 1)) / Math.max(1, count - 1)));
+      const evenly = Array.from({ length: count }, (_, index) => 1 + Math.round((index * (version - 1)) / Math.max(1, count - 1)));
+      // Coarse first, so that the curve has its shape at once and only gets finer.
+      const places = STRIDES.flatMap((stride, round) => evenly.filter((_, index) => index % stride === 0 && (round === 0 || index % STRIDES[round - 1] !== 0)));
       const sampler = async () => {
         for (let place = places.shift(); place !== undefined && !this.signal.aborted; place = places.shift()) {
           await this.past.state(place);

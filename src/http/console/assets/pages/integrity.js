@@ -7,7 +7,7 @@ import { dateTime, number, seconds } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { isSigned, leafOf, parseNote, rootOf, rootText, hex } from '../base/merkle.js';
 import { link, note } from '../base/router.js';
-import { badge, busy, button, copyable, facts, field, heading, input, panel, positionLink } from '../parts/controls.js';
+import { badge, busy, button, copyable, facts, field, heading, input, longFacts, panel, positionLink } from '../parts/controls.js';
 import { followOperation } from '../parts/operation.js';
 import { empty, failure, loading, show } from '../parts/states.js';
 
@@ -31,7 +31,7 @@ function checkpointPanel(signal) {
       replace(
         place,
         h('div', { class: 'row' }, h('span', { class: 'figure mono' }, number(size)), h('span', { class: 'muted' }, t('events are sealed')), told),
-        facts([t('Origin'), h('span', { class: 'mono breaks' }, origin)], [t('Root'), h('span', { class: 'mono breaks' }, root)], [t('Keys'), h('span', { class: 'mono breaks' }, keys.trim())]),
+        longFacts([t('Origin'), h('span', { class: 'mono breaks' }, origin)], [t('Root'), h('span', { class: 'mono breaks' }, root)], [t('Keys'), h('span', { class: 'mono breaks' }, keys.trim())]),
         h('details', null, h('summary', null, t('The signed note')), h('pre', { class: 'json', tabindex: '0', role: 'region', 'aria-label': t('The signed note') }, text), copyable(text, t('The signed note'))),
       );
     } catch (error) {

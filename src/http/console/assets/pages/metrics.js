@@ -9,6 +9,7 @@ import { chartCard } from '../parts/chart.js';
 import { heading } from '../parts/controls.js';
 import { failure, loading } from '../parts/states.js';
 
+const WIDTH_MIN = 30;
 const rate = (value) => (Number.isFinite(value) ? `${number(value)}/s` : '–');
 const share = (value) => (Number.isFinite(value) ? `${number(value * 100)} %` : '–');
 
@@ -35,7 +36,9 @@ export async function page({ signal }) {
   const cards = charts().map(([title, format, names]) => ({ ...chartCard(title, format), names }));
   const grid = h('div', { class: 'cards charts' }, cards.map(({ card }) => card));
   const draw = () => {
-    for (const { draw: paint, names } of cards) paint(names.map(([name, key]) => ({ name, values: series(key) })), SAMPLES_MAX);
+    // A minute has the whole width at first; later, all that is kept.
+    const room = Math.min(SAMPLES_MAX, Math.max(WIDTH_MIN, series('events').length));
+    for (const { draw: paint, names } of cards) paint(names.map(([name, key]) => ({ name, values: series(key) })), room);
   };
   const told = (ring) => {
     if (ring.length === 0) return;

@@ -72,7 +72,7 @@ function shown(saga, action) {
     h(
       'div',
       { class: 'split' },
-      panel(t('What happened'), h('ol', { class: 'happenings' }, saga.timeline.map((event) => h('li', { class: happeningTone(event.event) }, h('span', { class: 'mono muted nowrap' }, clock(event.at)), h('div', null, h('strong', null, event.event), event.step && h('span', { class: 'muted' }, ` · ${event.step}`), h('p', null, event.detail ?? ''), positionLink(event.position)))))),
+      panel(t('What happened'), h('ol', { class: 'happenings' }, saga.timeline.map((event) => h('li', { class: happeningTone(event.event) }, h('span', { class: 'mono muted nowrap' }, clock(event.at)), h('div', null, h('strong', null, event.event), event.step && h('span', { class: 'muted' }, ` · ${event.step}`), h('p', null, event.detail ?? '')), positionLink(event.position))))),
       h('div', null, panel(t('Timers'), timers.length > 0 ? table(t('Timers'), [[t('Timer')], [t('Status')], [t('Due (UTC)')], [t('Left')]], timers).frame : empty(t('No timers'))), panel(t('Works on'), documentView(saga.data, t('Works on'))), panel(t('Id'), copyable(saga.saga_id, t('Id')))),
     ),
   );

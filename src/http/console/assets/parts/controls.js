@@ -68,6 +68,13 @@ export const aggregateLink = (id, query) => h('a', { class: 'mono', href: link([
 export const correlationLink = (id) => (id ? h('a', { class: 'mono', href: link(['causation', id]), title: id }, shortId(id)) : '–');
 export const positionLink = (position) => h('a', { class: 'mono', href: link(['events'], { position }) }, String(position));
 
+/** The same for long values: each has the whole width. */
+export const longFacts = (...pairs) => {
+  const list = facts(...pairs);
+  list.classList.add('facts-long');
+  return list;
+};
+
 /** A text with a button that copies it. */
 export function copyable(text, label) {
   const copy = async () => {

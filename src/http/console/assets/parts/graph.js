@@ -4,9 +4,9 @@ import { h, s } from '../base/dom.js';
 import { hue, shortId } from '../base/format.js';
 import { t } from '../base/i18n.js';
 
-const COLUMN = 132;
+const COLUMN = 120;
 const LANE = 92;
-const LEFT = 176;
+const LEFT = 150;
 const TOP = 30;
 
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -51,6 +51,7 @@ function requestView(request, y) {
 
 function edgeView(edge, from, to) {
   const [[x1, y1], [x2, y2]] = [from, to];
+  if (edge.isTogether && y1 === y2) return s('line', { class: 'together', x1: x1 + 12, x2: x2 - 12, y1, y2 });
   const lean = Math.max(34, (x2 - x1) / 2);
   const isLevel = y1 === y2;
   const path = isLevel ? `M${x1 + 9} ${y1}C${x1 + lean} ${y1 - 30} ${x2 - lean} ${y2 - 30} ${x2 - 9} ${y2}` : `M${x1 + 9} ${y1}C${x1 + lean} ${y1} ${x2 - lean} ${y2} ${x2 - 9} ${y2}`;

@@ -26,7 +26,8 @@ export class Slider {
     this.range = h('input', { type: 'range', min: '0', max: '1', step: '1', class: 'slider', 'aria-label': t('Sequence'), on: { input: () => this.moved() } });
     this.canvas = h('canvas', { class: 'timeline-canvas', 'aria-hidden': 'true' });
     this.ends = h('div', { class: 'timeline-ends mono small muted' });
-    this.element = h('div', { class: 'timeline' }, this.canvas, this.range, this.ends);
+    this.probe = h('span', { hidden: true });
+    this.element = h('div', { class: 'timeline' }, this.probe, this.canvas, this.range, this.ends);
     this.canvas.addEventListener('pointerdown', (event) => this.point(event), { signal });
     this.canvas.addEventListener('pointermove', (event) => event.buttons === 1 && this.point(event), { signal });
     const observer = new ResizeObserver(() => this.draw());
@@ -156,8 +157,7 @@ export class Slider {
     this.canvas.height = HEIGHT * ratio;
     const pen = this.canvas.getContext('2d');
     pen.scale(ratio, ratio);
-    const style = getComputedStyle(this.canvas);
-    const colour = (name) => style.getPropertyValue(name).trim();
+    const colour = (name) => this.resolved(name);
     const x = (sequence) => SIDE + this.share(sequence) * (width - 2 * SIDE);
     this.paintCurve(pen, x, colour);
     this.paintEvents(pen, x, colour, width);
@@ -168,6 +168,12 @@ export class Slider {
     pen.moveTo(here, TOP - 4);
     pen.lineTo(here, HEIGHT - 4);
     pen.stroke();
+  }
+
+  /** A colour of the theme as the canvas takes it: only a property that is used resolves to one. */
+  resolved(name) {
+    this.probe.style.color = `var(${name})`;
+    return getComputedStyle(this.probe).color;
   }
 
   paintCurve(pen, x, colour) {
