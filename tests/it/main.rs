@@ -9,6 +9,8 @@ mod cli;
 mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_sagas;
+#[cfg(all(unix, feature = "console", feature = "sqlite"))]
+mod console;
 mod declared;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;

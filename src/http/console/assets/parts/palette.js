@@ -58,7 +58,7 @@ class Palette {
       if (UUID.test(text)) guesses.push({ kind: t('Saga'), text, href: link(['sagas', text]) }, { kind: t('Correlation'), text, href: link(['causation', text]) });
       guesses.push({ kind: t('Aggregate'), text, href: link(['aggregates', text]) });
     }
-    this.show([...guesses, ...found]);
+    this.show(text === '' ? found : [...found, ...guesses]);
     clearTimeout(this.timer);
     if (text !== '') this.timer = setTimeout(() => this.lookUp(text), LOOKUP_MS);
   }

@@ -29,7 +29,7 @@ export function shell() {
   };
   const search = h('button', { type: 'button', class: 'search-button', on: { click: openPalette } }, icon('search'), h('span', null, t('Search')), h('kbd', null, '/'));
   const theme = iconButton('theme', t('Light or dark'), () => (session.theme = isDark() ? 'light' : 'dark'));
-  const language = h('button', { type: 'button', class: 'icon-button language', lang: session.language === 'ja' ? 'en' : 'ja', 'aria-label': session.language === 'ja' ? 'English' : '日本語', on: { click: () => (session.language = session.language === 'ja' ? 'en' : 'ja') } }, session.language === 'ja' ? 'EN' : 'JA');
+  const language = h('button', { type: 'button', class: 'icon-button language', lang: session.language === 'ja' ? 'en' : 'ja', 'aria-label': session.language === 'ja' ? 'EN: English' : 'JA: 日本語', on: { click: () => (session.language = session.language === 'ja' ? 'en' : 'ja') } }, session.language === 'ja' ? 'EN' : 'JA');
   const skip = h('a', { class: 'skip', href: '#main', on: { click: (event) => {
     event.preventDefault();
     outlet.focus();

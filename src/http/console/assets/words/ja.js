@@ -361,7 +361,7 @@ export const japanese = {
   gone: '削除',
   'in the log': 'ログ内',
   intact: '無傷',
-  'integrity verification': '完全性の検証',
+  'integrity verify': '完全性の検証',
   'last {ago}': '最終 {ago}',
   leaf: 'リーフ',
   light: '明るい',
