@@ -5,8 +5,11 @@ export function causation(events) {
   const ordered = [...events].sort((a, b) => a.position - b.position);
   const byEvent = new Map(ordered.map((event) => [event.event_id, event]));
   const types = new Map();
-  for (const { data } of ordered) {
-    if (typeof data?.command_id === 'string' && typeof data?.command_type === 'string') types.set(data.command_id, data.command_type);
+  const issuers = new Map();
+  for (const { data, event_id } of ordered) {
+    if (typeof data?.command_id !== 'string' || typeof data?.command_type !== 'string') continue;
+    types.set(data.command_id, data.command_type);
+    issuers.set(data.command_id, event_id);
   }
   const lanes = new Map();
   const requests = new Map();
@@ -17,7 +20,9 @@ export function causation(events) {
     const { aggregate_id: id, aggregate_type: type } = event;
     if (!lanes.has(id)) lanes.set(id, { id, type, row: lanes.size });
     nodes.set(event.event_id, { event, column, row: lanes.get(id).row });
-    const { command_id: command, causation_id: cause } = event.metadata ?? {};
+    const { command_id: command, causation_id: named } = event.metadata ?? {};
+    // A command that was refused left no event to name; what tells of it knows which command it was.
+    const cause = named ?? issuers.get(event.data?.command_id);
     const sibling = command ? commands.get(command) : undefined;
     if (command) commands.set(command, event.event_id);
     if (sibling) {

@@ -23,7 +23,7 @@ export async function page({ query, signal }) {
     h(
       'tr',
       { 'data-status': saga.status },
-      h('th', { scope: 'row' }, h('a', { class: 'mono', href: link(['sagas', saga.saga_id]), title: saga.saga_id }, shortId(saga.saga_id))),
+      h('th', { scope: 'row' }, h('a', { class: 'mono nowrap', href: link(['sagas', saga.saga_id]), title: saga.saga_id }, shortId(saga.saga_id))),
       h('td', null, saga.saga_type),
       h('td', null, badge(saga.status)),
       h('td', { class: 'nowrap', title: saga.started_at }, ago(saga.started_at)),

@@ -13,7 +13,7 @@ import { available } from '../parts/unavailable.js';
 function consolePanel() {
   const token = h('input', { type: 'password', autocomplete: 'off', spellcheck: 'false', class: 'mono wide' });
   token.value = session.token;
-  const form = h('form', { class: 'row fields' }, field(t('Token'), token, t('Sent as “Authorization: Bearer …”; kept until this tab is closed.')), h('button', { type: 'submit', class: 'button primary' }, t('Use it')));
+  const form = h('form', { class: 'row fields' }, field(t('Token'), token), h('button', { type: 'submit', class: 'button primary' }, t('Use it')));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     session.token = token.value;
@@ -21,7 +21,7 @@ function consolePanel() {
   });
   const theme = select([['system', t('as the system')], ['light', t('light')], ['dark', t('dark')]], session.theme, { on: { change: () => (session.theme = theme.value) } });
   const language = select([['en', 'English'], ['ja', '日本語']], session.language, { on: { change: () => (session.language = language.value) } });
-  return panel(t('This console'), form, h('div', { class: 'row fields' }, field(t('Theme'), theme), field(t('Language'), language)));
+  return panel(t('This console'), form, h('p', { class: 'muted small' }, t('Sent as “Authorization: Bearer …”; kept until this tab is closed.')), h('div', { class: 'row fields apart' }, field(t('Theme'), theme), field(t('Language'), language)));
 }
 
 const shown = (value) => (typeof value === 'string' ? value : stringify(value));
