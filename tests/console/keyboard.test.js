@@ -16,7 +16,7 @@ before(async () => {
 after(() => browser?.close());
 
 test('the palette opens by a key and leads to pages, ids and positions', async () => {
-  const { page, context, troubles } = await open(browser, { allowed: [/\/api\/v1\/aggregates\/palette-acc$/] });
+  const { page, context, troubles } = await open(browser);
   await visit(page, '#/overview');
   await settled(page);
   const find = async (text, heading) => {

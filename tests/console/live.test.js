@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch, open, visit } from './support/browser.js';
 import { append, command, eventually } from './support/server.js';
+import { wire } from './support/wire.js';
 
 /** Seconds of 500 events a second; the full minute is for machines that have the time. */
 const SECONDS = Number(process.env.CONSOLE_HEAP_SECONDS ?? 10);
@@ -17,8 +18,8 @@ before(async () => {
 });
 after(() => browser?.close());
 
-const goLive = async (page, hash = '#/events') => {
-  await visit(page, hash);
+const goLive = async (page, hash = '#/events', base = undefined) => {
+  await visit(page, hash, base);
   // It first asks where the log stands; what is recorded after that must come in.
   const followed = page.waitForRequest((request) => request.headers().accept === 'text/event-stream');
   await page.getByRole('button', { name: 'Live' }).click();
@@ -54,19 +55,22 @@ test('filters hold for what comes live', async () => {
 });
 
 test('after a break it goes on where it was, without a gap and without a duplicate', async () => {
-  const { page, context } = await open(browser);
-  await goLive(page, '#/events?aggregate_type=generic');
+  const { base, cut, close } = await wire();
+  const { page, context } = await open(browser, { base });
+  await goLive(page, '#/events?aggregate_type=generic', base);
   await append('live-gap', [{ event_type: 'LiveGap', data: { n: 1 } }]);
   await row(page, 'live-gap').waitFor();
-  await context.setOffline(true);
-  await page.evaluate(() => window.dispatchEvent(new Event('offline')));
+  const followedAgain = page.waitForRequest((request) => request.headers().accept === 'text/event-stream' && request.headers()['last-event-id'] !== '0');
+  assert.ok(cut() > 0, 'a connection stood');
+  await page.getByText('the connection broke').waitFor();
   await append('live-gap', [{ event_type: 'LiveGap', data: { n: 2 } }]);
-  await context.setOffline(false);
+  await followedAgain;
   await append('live-gap', [{ event_type: 'LiveGap', data: { n: 3 } }]);
   await eventually('all three rows', async () => (await row(page, 'live-gap').count()) === 3);
   const sequences = await row(page, 'live-gap').locator('td:nth-child(5)').allTextContents();
   assert.deepEqual(sequences, ['3', '2', '1']);
   await context.close();
+  close();
 });
 
 test(`the heap stays flat at 500 events a second for ${SECONDS} s`, async () => {

@@ -16,7 +16,8 @@ fn folder() -> PathBuf {
 
 /// The address of a file, as the page names it.
 fn asset(page: &str, ending: &str) -> String {
-    let address = page.split('"').find(|text| text.ends_with(ending)).unwrap_or_else(|| panic!("no {ending} in {page}"));
+    let address =
+        page.split('"').find(|text| text.ends_with(ending)).unwrap_or_else(|| panic!("no {ending} in {page}"));
     format!("/{address}")
 }
 
@@ -127,7 +128,8 @@ fn run(file: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     // A file without tests would pass too.
-    let passed = text.lines().find_map(|line| line.split_once("pass ")).and_then(|(_, count)| count.trim().parse().ok());
+    let passed =
+        text.lines().find_map(|line| line.split_once("pass ")).and_then(|(_, count)| count.trim().parse().ok());
     assert!(passed.is_some_and(|count: u32| count >= 2), "{text}");
     for line in text.lines().filter(|line| line.contains("# heap")) {
         eprintln!("{line}");

@@ -14,7 +14,7 @@ const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-ru
 export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
 
 /** A page with `troubles`: errors, violations of the policy, and requests to other origins. */
-export async function open(browser, { width = 1280, theme = 'light', allowed = [], ...options } = {}) {
+export async function open(browser, { width = 1280, theme = 'light', allowed = [], base = BASE, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width, height: 860 }, colorScheme: theme, reducedMotion: 'reduce', ...options });
   const page = await context.newPage();
   const troubles = [];
@@ -26,7 +26,7 @@ export async function open(browser, { width = 1280, theme = 'light', allowed = [
   });
   page.on('request', (request) => {
     const url = request.url();
-    if (!url.startsWith(BASE) && !url.startsWith('data:')) troubles.push(`foreign request: ${url}`);
+    if (!url.startsWith(base) && !url.startsWith('data:')) troubles.push(`foreign request: ${url}`);
   });
   page.on('dialog', (dialog) => {
     troubles.push(`dialog: ${dialog.message()}`);
@@ -41,9 +41,9 @@ export async function open(browser, { width = 1280, theme = 'light', allowed = [
 }
 
 /** Goes to a page of the console, afresh. */
-export async function visit(page, hash) {
+export async function visit(page, hash, base = BASE) {
   await page.goto('about:blank');
-  await page.goto(`${BASE}/console${hash}`);
+  await page.goto(`${base}/console${hash}`);
   await page.waitForSelector('main h1');
 }
 

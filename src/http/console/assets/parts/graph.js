@@ -68,12 +68,14 @@ function nodeView(node, x, y, select) {
       open();
     }
   };
-  const label = `${event.event_type}, ${event.aggregate_id}, ${t('Position {position}', { position: event.position })}`;
+  const shown = cut(event.event_type.replace(/^Saga(?=[A-Z])/, ''), 19);
+  // Whoever speaks to the page names what is seen, so that stands first.
+  const label = `${shown}, ${event.event_type}, ${event.aggregate_id}, ${t('Position {position}', { position: event.position })}`;
   return s(
     'g',
     { class: 'node', tabindex: '0', role: 'button', 'aria-label': label, 'data-position': event.position, on: { click: open, keydown: onKey } },
     s('rect', { class: 'node-area', x: x - COLUMN / 2 + 4, y: y - 18, width: COLUMN - 8, height: 52, rx: 8 }),
     s('circle', { cx: x, cy: y, r: 8, class: `fill-${hue(event.event_type)}` }),
-    s('text', { x, y: y + 26, 'text-anchor': 'middle', class: 'node-name' }, cut(event.event_type.replace(/^Saga(?=[A-Z])/, ''), 19)),
+    s('text', { x, y: y + 26, 'text-anchor': 'middle', class: 'node-name' }, shown),
   );
 }

@@ -1,13 +1,22 @@
 // The search palette: pages, ids and positions by a few keys. `/` opens it anywhere.
 
-import { get, segment } from '../base/api.js';
+import { get } from '../base/api.js';
 import { h, icon, replace } from '../base/dom.js';
 import { t } from '../base/i18n.js';
 import { link } from '../base/router.js';
 import { pages } from './pages.js';
 
 const LOOKUP_MS = 120;
+const NEAR_MAX = 6;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** A text that stands just before this one in the order of ids, so that a list that goes on after it begins here. */
+function before(text) {
+  const characters = [...text];
+  const last = characters.pop().codePointAt(0);
+  const isPlain = last > 0x20 && (last < 0x7f || last > 0xa0) && (last < 0xd800 || last > 0xe000);
+  return isPlain ? `${characters.join('')}${String.fromCodePoint(last - 1)}\u{10fffd}` : text;
+}
 
 class Palette {
   constructor() {
@@ -63,15 +72,15 @@ class Palette {
     if (text !== '') this.timer = setTimeout(() => this.lookUp(text), LOOKUP_MS);
   }
 
-  /** Adds the ids that begin with the text, and says when the very id is there. */
+  /** Adds the ids that begin with the text. */
   async lookUp(text) {
     try {
-      const [{ items }, exact] = await Promise.all([get('/api/v1/aggregates', { cursor: text, limit: 5 }), get(`/api/v1/aggregates/${segment(text)}`).catch(() => null)]);
+      const { items } = await get('/api/v1/aggregates', { cursor: before(text), limit: NEAR_MAX });
       if (!this.dialog.open || this.input.value.trim() !== text) return;
-      const near = items.filter((item) => item.aggregate_id.startsWith(text)).map((item) => ({ kind: item.aggregate_type, text: item.aggregate_id, href: link(item.aggregate_type === 'saga' ? ['sagas', item.aggregate_id] : ['aggregates', item.aggregate_id]) }));
-      const known = exact ? [{ kind: exact.aggregate_type, text, href: link(exact.aggregate_type === 'saga' ? ['sagas', text] : ['aggregates', text]) }] : [];
-      const rest = this.options.filter((option) => ![...known, ...near].some((other) => other.href === option.href));
-      this.show([...known, ...near, ...rest]);
+      const near = items.filter((item) => item.aggregate_id.startsWith(text)).map((item) => ({ kind: item.aggregate_type, text: item.aggregate_id, href: link([item.aggregate_type === 'saga' ? 'sagas' : 'aggregates', item.aggregate_id]) }));
+      const rest = this.options.filter((option) => !near.some((other) => other.href === option.href));
+      const pagesFirst = rest.filter((option) => option.kind === t('Page'));
+      this.show([...pagesFirst, ...near, ...rest.filter((option) => !pagesFirst.includes(option))]);
     } catch {
       // Guesses stand; opening one tells what is wrong.
     }
