@@ -29,6 +29,9 @@ export function resolve(document, schema) {
     const parts = found.allOf.map((part) => resolve(document, part));
     return parts.reduce((all, part) => ({ ...all, ...part, properties: { ...all.properties, ...part.properties }, required: [...(all.required ?? []), ...(part.required ?? [])] }), found);
   }
+  // "This, or null" is this, left empty.
+  const choices = (found?.anyOf ?? found?.oneOf ?? []).filter((choice) => choice.type !== 'null');
+  if (choices.length === 1 && found.type === undefined) return resolve(document, { ...found, anyOf: undefined, oneOf: undefined, ...choices[0] });
   return found ?? {};
 }
 
