@@ -167,6 +167,14 @@ test('branches are drawn, compared, tried and merged', async () => {
   await page.getByText('account-closed').waitFor();
   assert.deepEqual(await axe(page), []);
   assert.deepEqual(asked, [{ dry_run: true }, { dry_run: false }]);
+  const sent = page.waitForRequest((request) => request.method() === 'POST' && request.url().includes('/api/v1/commands'));
+  await page.route('**/api/v1/commands?branch=b-1&dry_run=true', (route) => route.fulfill({ json: { aggregate_id: 'acc', version: 4, position: 9, events: [] } }));
+  await withoutSchemas(page);
+  await page.getByRole('link', { name: 'Send a command to the branch' }).click();
+  assert.match(await page.locator('.curl code').textContent(), /commands\?branch=b-1'/);
+  await page.getByRole('button', { name: 'Dry run' }).click();
+  await page.locator('[data-dry="true"]').waitFor();
+  assert.match((await sent).url(), /branch=b-1/);
   assert.deepEqual(troubles, []);
   await context.close();
 });

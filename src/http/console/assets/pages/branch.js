@@ -44,9 +44,9 @@ function mergePanel(id, signal) {
 }
 
 function comparison(items) {
-  if (items.length === 0) return empty(t('Nothing differs'), t('Send a command with ?branch= to change something here only.'));
+  if (items.length === 0) return empty(t('Nothing differs'), t('Send a command to the branch to change something here only.'));
   const side = (name, told) => [name, `${t('version {version}', { version: number(told?.version ?? 0) })} · ${t('{count} events', { count: number(Array.isArray(told?.events) ? told.events.length : (told?.events ?? 0)) })}`];
-  return items.map((item) => h('section', { class: 'compared-aggregate' }, h('h3', null, aggregateLink(item.aggregate_id)), facts(side(t('Main since the fork'), item.main), side(t('Branch'), item.branch)), changesTable(item.changes, item.aggregate_id)));
+  return items.map((item) => h('section', { class: 'compared-aggregate' }, h('h3', null, aggregateLink(item.aggregate_id)), facts(side(t('Main since the fork'), item.main), side(t('Branch'), item.branch)), changesTable(item.changes, item.aggregate_id, ['main', t('Branch')])));
 }
 
 export async function page({ segments, signal }) {
@@ -55,7 +55,7 @@ export async function page({ segments, signal }) {
   show(place, signal, async () => {
     const [branch, difference] = await Promise.all([get(path(id), undefined, signal), get(path(id, '/diff'), undefined, signal)]);
     const items = Array.isArray(difference) ? difference : (difference.items ?? difference.aggregates ?? []);
-    return [panel(branch.name, facts([t('Status'), badge(branch.status)], [t('Forks at'), positionLink(branch.fork_position)], [t('Id'), h('span', { class: 'mono breaks' }, branch.branch_id)])), panel(t('Compared with main'), comparison(items)), mergePanel(id, signal)];
+    return [panel(branch.name, facts([t('Status'), badge(branch.status)], [t('Forks at'), positionLink(branch.fork_position)], [t('Id'), h('span', { class: 'mono breaks' }, branch.branch_id)]), branch.status === 'open' && h('div', { class: 'row apart' }, h('a', { class: 'button', href: link(['commands'], { branch: id }) }, t('Send a command to the branch')))), panel(t('Compared with main'), comparison(items)), mergePanel(id, signal)];
   });
   return h('div', null, h('header', { class: 'page-head' }, h('div', null, h('p', { class: 'eyebrow' }, h('a', { href: link(['branches']) }, t('Branches'))), h('h1', { tabindex: '-1', class: 'mono id' }, id))), place);
 }

@@ -31,6 +31,7 @@ class Sender {
   constructor({ query, signal }) {
     this.signal = signal;
     this.kind = Object.hasOwn(KINDS, query.get('kind')) ? query.get('kind') : 'command';
+    this.branch = query.get('branch') ?? '';
     this.wanted = { aggregate: query.get('aggregate') ?? '', type: query.get('command') ?? '' };
     this.place = h('div', null, loading());
     this.outcome = h('div', { 'data-role': 'outcome' });
@@ -45,7 +46,7 @@ class Sender {
 
   element() {
     const kinds = h('div', { class: 'segments', role: 'group', 'aria-label': t('What to send') }, this.kindButton('command', t('Command')), this.kindButton('saga', t('Saga')));
-    return h('div', null, heading(t('Commands'), t('Try a command without recording anything, then send it.'), kinds), h('div', { class: 'split split-form' }, this.place, h('div', null, panel(t('Answer'), this.outcome), panel(t('The same with curl'), this.curl))));
+    return h('div', null, heading(t('Commands'), this.branch === '' ? t('Try a command without recording anything, then send it.') : t('Goes to the branch {branch}; main stays as it is.', { branch: this.branch }), kinds), h('div', { class: 'split split-form' }, this.place, h('div', null, panel(t('Answer'), this.outcome), panel(t('The same with curl'), this.curl))));
   }
 
   kindButton(kind, text) {
@@ -53,7 +54,7 @@ class Sender {
     control.addEventListener('click', () => {
       this.kind = kind;
       for (const other of control.parentElement.children) other.setAttribute('aria-pressed', String(other === control));
-      note(['commands'], { kind: kind === 'command' ? '' : kind });
+      note(['commands'], { kind: kind === 'command' ? '' : kind, branch: this.branch });
       this.load();
     });
     return control;
@@ -123,7 +124,7 @@ class Sender {
       replace(this.curl, h('p', { class: 'bad' }, t('The body is no JSON yet: {reason}', { reason: error.message })));
       return;
     }
-    const parts = [`curl -X POST ${quoted(address(this.target.path).href)}`, `-H 'content-type: application/json'`];
+    const parts = [`curl -X POST ${quoted(address(this.target.path, { branch: this.branch }).href)}`, `-H 'content-type: application/json'`];
     if (session.token) parts.push('-H "authorization: Bearer $TOKEN"');
     if (this.kind === 'command' && this.version.value !== '') parts.push(`-H 'if-match: "${Number(this.version.value)}"'`);
     parts.push(`-d ${quoted(text)}`);
@@ -149,7 +150,7 @@ class Sender {
     if (this.kind === 'command' && this.version.value !== '') headers['if-match'] = `"${Number(this.version.value)}"`;
     replace(this.outcome, loading());
     try {
-      const answer = await call('POST', this.target.path, { query: isDry ? { dry_run: true } : {}, body, headers, signal: this.signal });
+      const answer = await call('POST', this.target.path, { query: { branch: this.branch, dry_run: isDry || undefined }, body, headers, signal: this.signal });
       if (!isDry) this.key = freshKey();
       replace(this.outcome, this.answered(answer.data, isDry));
     } catch (error) {
@@ -159,7 +160,7 @@ class Sender {
 
   answered(data, isDry) {
     const title = isDry ? t('It would be accepted') : this.kind === 'saga' ? t('Started') : t('Recorded');
-    const where = this.kind === 'saga' ? h('a', { class: 'mono', href: link(['sagas', data.saga_id]) }, data.saga_id) : aggregateLink(data.aggregate_id, isDry ? undefined : { at: data.version });
+    const where = this.branch !== '' ? h('a', { class: 'mono', href: link(['branches', this.branch]) }, this.branch) : this.kind === 'saga' ? h('a', { class: 'mono', href: link(['sagas', data.saga_id]) }, data.saga_id) : aggregateLink(data.aggregate_id, isDry ? undefined : { at: data.version });
     const told = this.kind === 'saga' ? t(data.status) : t('version {version}', { version: number(data.version) });
     return h('div', { class: 'verdict verdict-good', role: 'status', 'data-dry': String(isDry) }, h('strong', null, title), h('p', null, where, ' · ', told), documentView(data, t('Answer')));
   }

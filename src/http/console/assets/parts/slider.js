@@ -1,14 +1,16 @@
 // The time slider: every event of a stream on one line, by sequence or by instant, with the curve of a number above.
 
-import { h } from '../base/dom.js';
+import { h, replace } from '../base/dom.js';
 import { dateTime, hue, number } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { onChange } from '../base/session.js';
+import { typeMark } from './controls.js';
 
 const HEIGHT = 132;
 const BASE = 104;
 const TOP = 12;
 const SIDE = 14;
+const LEGEND_MAX = 12;
 /** Steps of the slider in time. */
 const TIME_STEPS = 10_000;
 
@@ -27,7 +29,8 @@ export class Slider {
     this.canvas = h('canvas', { class: 'timeline-canvas', 'aria-hidden': 'true' });
     this.ends = h('div', { class: 'timeline-ends mono small muted' });
     this.probe = h('span', { hidden: true });
-    this.element = h('div', { class: 'timeline' }, this.probe, this.canvas, this.range, this.ends);
+    this.legend = h('ul', { class: 'legend timeline-legend', 'aria-label': t('Event types') });
+    this.element = h('div', { class: 'timeline' }, this.probe, this.canvas, this.range, this.ends, this.legend);
     this.canvas.addEventListener('pointerdown', (event) => this.point(event), { signal });
     this.canvas.addEventListener('pointermove', (event) => event.buttons === 1 && this.point(event), { signal });
     const observer = new ResizeObserver(() => this.draw());
@@ -131,6 +134,11 @@ export class Slider {
   /** Tells more events. */
   know(events) {
     for (const event of events) this.types.set(event.sequence, event.event_type);
+    const names = [...new Set(this.types.values())];
+    if (names.length !== this.names) {
+      this.names = names.length;
+      replace(this.legend, names.slice(0, LEGEND_MAX).map((name) => h('li', null, typeMark(name))));
+    }
     this.draw();
   }
 
