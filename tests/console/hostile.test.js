@@ -70,10 +70,12 @@ test('hostile texts in lists, searches, addresses and refusals stay texts', asyn
     await settled(page);
     await assertHarmless(page, hash);
   }
-  for (const text of CORPUS) {
+  for (const [index, text] of CORPUS.entries()) {
     // What no server knows comes back within the sentence of its error.
     const unknown = `unknown ${text}`;
-    for (const hash of [`#/aggregates/${encodeURIComponent(unknown)}`, `#/sagas/${encodeURIComponent(unknown)}`, `#/causation/${encodeURIComponent(unknown)}`, `#/${encodeURIComponent(unknown)}`, `#/events?event_type=${encodeURIComponent(unknown)}`, `#/integrity?stream=${encodeURIComponent(unknown)}`]) {
+    const hashes = [`#/aggregates/${encodeURIComponent(unknown)}`, `#/sagas/${encodeURIComponent(unknown)}`, `#/causation/${encodeURIComponent(unknown)}`, `#/${encodeURIComponent(unknown)}`, `#/events?event_type=${encodeURIComponent(unknown)}`, `#/integrity?stream=${encodeURIComponent(unknown)}`];
+    // The first ones everywhere, the others in turns: all of them everywhere would take minutes.
+    for (const hash of hashes.filter((_, place) => index < 3 || place % 3 === index % 3)) {
       await visit(page, hash);
       await settled(page);
       await assertHarmless(page, hash);

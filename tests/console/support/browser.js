@@ -36,7 +36,7 @@ export async function open(browser, { width = 1280, theme = 'light', allowed = [
     window.violations = [];
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
   });
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   return { page, context, troubles };
 }
 

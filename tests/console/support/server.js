@@ -31,10 +31,10 @@ export async function append(id, events) {
 
 /** Waits for a condition. */
 export async function eventually(what, condition) {
-  for (const end = Date.now() + 30_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 50))) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 50))) {
     if (await condition()) return;
   }
-  throw new Error(`waited 30 s for this: ${what}`);
+  throw new Error(`waited 60 s for this: ${what}`);
 }
 
 /** Waits until a checkpoint covers a position. */

@@ -4,6 +4,8 @@ import { call, get, segment } from './api.js';
 
 const PAGE_EVENTS = 200;
 const PAGES_MAX = 60;
+/** Pages that are read to know every event of a stream; of longer ones, what is looked at is known. */
+const WHOLE_PAGES_MAX = 20;
 const STATES_MAX = 600;
 
 /** A map that forgets what was not asked for longest. */
@@ -102,9 +104,10 @@ export class Past {
     return events.find((event) => event.sequence === sequence) ?? null;
   }
 
-  /** All events, page by page, as far as they are to be kept at once. */
+  /** All events, page by page, unless they are too many to be kept at once. */
   async *all() {
-    const count = Math.min(PAGES_MAX, Math.ceil(this.version / PAGE_EVENTS));
+    const count = Math.ceil(this.version / PAGE_EVENTS);
+    if (count > WHOLE_PAGES_MAX) return;
     for (let number = 0; number < count && !this.signal.aborted; number += 1) yield await this.page(number);
   }
 

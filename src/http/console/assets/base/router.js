@@ -33,7 +33,15 @@ export function go(path, query) {
   else location.hash = target;
 }
 
-/** Notes a changed query in the address without leaving the page. */
+/** Browsers allow so many notes in a while and no more; a hand on a slider makes one each frame. */
+const NOTE_MS = 150;
+let noting = null;
+
+/** Notes a changed query in the address without leaving the page, once it rests. */
 export function note(path, query) {
-  history.replaceState(null, '', link(path, query));
+  clearTimeout(noting);
+  const from = location.hash;
+  noting = setTimeout(() => {
+    if (location.hash === from) history.replaceState(null, '', link(path, query));
+  }, NOTE_MS);
 }

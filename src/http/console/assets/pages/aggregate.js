@@ -179,6 +179,7 @@ class TimeTravel {
     try {
       const event = await this.past.event(sequence);
       if (signal.aborted || !event) return;
+      this.slider.know([event]);
       replace(this.event, eventDetail(event, { withStream: false }));
       this.event.dataset.sequence = String(sequence);
     } catch (error) {

@@ -14,6 +14,9 @@ import { empty, failure, loading } from '../parts/states.js';
 
 const LOOK_MS = 2_000;
 const EVENTS = 8;
+/** Sagas that are counted; of more it is said that there are more. */
+const COUNTED_MAX = 100;
+const counted = (items) => (items.length < COUNTED_MAX ? number(items.length) : `${COUNTED_MAX}+`);
 
 const tile = (title, href, figure, ...rest) => h('a', { class: 'tile', href }, h('span', { class: 'tile-title' }, title), h('span', { class: 'figure mono' }, figure), rest);
 
@@ -31,8 +34,8 @@ async function look(signal) {
   const [state, projections, running, failed, note] = await Promise.all([
     health(signal),
     get('/api/v1/projections', undefined, signal),
-    get('/api/v1/sagas', { status: 'running', limit: 1000 }, signal).catch(absent),
-    get('/api/v1/sagas', { status: 'failed', limit: 1000 }, signal).catch(absent),
+    get('/api/v1/sagas', { status: 'running', limit: COUNTED_MAX }, signal).catch(absent),
+    get('/api/v1/sagas', { status: 'failed', limit: COUNTED_MAX }, signal).catch(absent),
     getText('/api/v1/integrity/checkpoint', undefined, signal).catch(() => null),
   ]);
   return { state, projections: projections.items, running: running.items, failed: failed.items, sealed: note ? parseNote(note).size : null };
@@ -53,7 +56,7 @@ function tiles({ state, projections, running, failed, sealed }, events) {
     tile(t('Health'), '#/overview', badge(state.status), h('span', { class: 'muted small' }, t('{count} checks', { count: Object.keys(state.checks ?? {}).length }))),
     tile(t('Events'), link(['events']), number(head), h('span', { class: 'muted small' }, Number.isFinite(rate) ? t('{rate} a second', { rate: number(rate) }) : t('in the log')), rates.length > 1 && spark(rates, SAMPLES_MAX, t('Events a second'))),
     tile(t('Projections'), link(['projections']), lag === 0 ? t('up to date') : number(lag), h('span', { class: 'muted small' }, lag === 0 ? t('{count} read models', { count: projections.length }) : `${t('events behind')} · ${seconds(slowest)}`)),
-    tile(t('Sagas'), link(['sagas'], { status: failed.length > 0 ? 'failed' : '' }), number(running.length), h('span', { class: 'muted small' }, t('running')), failed.length > 0 && badge('failed', t('{count} need an operator', { count: failed.length }))),
+    tile(t('Sagas'), link(['sagas'], { status: failed.length > 0 ? 'failed' : '' }), counted(running), h('span', { class: 'muted small' }, t('running')), failed.length > 0 && badge('failed', t('{count} need an operator', { count: counted(failed) }))),
     tile(t('Integrity'), link(['integrity']), sealed === null ? '–' : number(sealed), h('span', { class: 'muted small' }, sealed === null ? t('no checkpoint') : sealed >= head ? t('all events sealed') : t('{count} not sealed yet', { count: number(head - sealed) }))),
     events,
   ];
