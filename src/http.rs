@@ -16,6 +16,8 @@ mod codes;
 mod commands;
 mod config;
 mod connection;
+#[cfg(feature = "console")]
+mod console;
 mod context;
 mod cors;
 mod docs;

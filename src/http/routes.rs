@@ -29,6 +29,9 @@ use super::{
 };
 use crate::auth::Role;
 
+#[cfg(feature = "console")]
+use super::console;
+
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
 /// A path and what it does for each method.
@@ -88,9 +91,9 @@ macro_rules! demand {
 /// `METHOD who => handler`; `who` is a role, `open`, or `exempt`, which is open and not counted. `METHOD who audited =>
 /// handler` is an administrative act.
 macro_rules! routes {
-    ($($path:literal $($method:ident $who:ident $($audited:ident)? => $handler:path),+;)+) => {
+    ($($(#[$condition:meta])? $path:literal $($method:ident $who:ident $($audited:ident)? => $handler:path),+;)+) => {
         /// Every route.
-        pub(super) static ROUTES: &[Route] = &[$(Route {
+        pub(super) static ROUTES: &[Route] = &[$($(#[$condition])? Route {
             path: $path,
             methods: &[$(Entry {
                 method: Method::$method,
@@ -109,6 +112,12 @@ routes! {
     "/"                                       GET open => index::show;
     "/docs"                                   GET open => docs::show;
     "/docs/{file}"                            GET open => docs::file;
+    #[cfg(feature = "console")]
+    "/console"                                GET open => console::page;
+    #[cfg(feature = "console")]
+    "/console/"                               GET open => console::with_slash;
+    #[cfg(feature = "console")]
+    "/console/assets/{release}/{folder}/{name}" GET open => console::asset;
     "/api/v1/openapi.json"                    GET open => openapi::show;
     "/api/v1/config"                          GET operator => config::show;
     "/api/v1/log-level"                       PUT operator audited => config::set_log_level;

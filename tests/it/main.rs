@@ -25,6 +25,8 @@ mod cli_sagas;
 mod cli_tokens;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod cli_troubles;
+#[cfg(all(unix, feature = "console", feature = "sqlite"))]
+mod console;
 mod declared;
 #[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
 mod erasure;

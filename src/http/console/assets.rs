@@ -1,0 +1,62 @@
+//! The files of the console, as they are embedded.
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        /// Name below `/console/assets/{release}/` and content.
+        pub(super) static FILES: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!("assets/", $name)))),+];
+    };
+}
+
+files! {
+    "base/api.js"
+    "base/causation.js"
+    "base/dom.js"
+    "base/format.js"
+    "base/history.js"
+    "base/i18n.js"
+    "base/json.js"
+    "base/log.js"
+    "base/main.js"
+    "base/merkle.js"
+    "base/prometheus.js"
+    "base/router.js"
+    "base/sampler.js"
+    "base/schemas.js"
+    "base/session.js"
+    "pages/aggregate.js"
+    "pages/aggregates.js"
+    "pages/branch.js"
+    "pages/branches.js"
+    "pages/causation.js"
+    "pages/commands.js"
+    "pages/events.js"
+    "pages/integrity.js"
+    "pages/metrics.js"
+    "pages/overview.js"
+    "pages/projections.js"
+    "pages/saga.js"
+    "pages/sagas.js"
+    "pages/settings.js"
+    "parts/changes.js"
+    "parts/chart.js"
+    "parts/controls.js"
+    "parts/document.js"
+    "parts/form.js"
+    "parts/graph.js"
+    "parts/journey.js"
+    "parts/notice.js"
+    "parts/operation.js"
+    "parts/pages.js"
+    "parts/palette.js"
+    "parts/shell.js"
+    "parts/slider.js"
+    "parts/states.js"
+    "parts/tree.js"
+    "parts/unavailable.js"
+    "styles/base.css"
+    "styles/icon.svg"
+    "styles/pages.css"
+    "styles/parts.css"
+    "styles/shell.css"
+    "words/ja.js"
+}
