@@ -48,7 +48,7 @@ fn history() -> Vec<(&'static str, &'static str, Value)> {
         ("o", "CreateOrder", json!({ "customer_id": "c", "items": items })),
         ("u", "RegisterUser", json!({ "email": "u@example.org", "name": "U" })),
     ];
-    for _ in 0..20 {
+    for _ in 0..8 {
         history.push(("a", "WithdrawMoney", json!({ "amount": 2 })));
         history.push(("b", "DepositMoney", json!({ "amount": 2 })));
         history.push(("p", "AdjustStock", json!({ "delta": -1, "reason": "sold" })));
@@ -132,7 +132,7 @@ async fn dump(path: &Path) -> Vec<String> {
 async fn busy_branches_leave_everything_of_main_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let (alone, beside_8) = (life(folder.path(), 0).await, life(folder.path(), 8).await);
-    assert!(alone.len() > 100, "{} rows", alone.len());
+    assert!(alone.len() > 80, "{} rows", alone.len());
     for (alone, beside_8) in alone.iter().zip(&beside_8) {
         assert_eq!(alone, beside_8);
     }
