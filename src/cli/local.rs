@@ -59,7 +59,7 @@ impl Local {
             .upgrade(false)
             .seal(false)
             .guard(false);
-        let local = Self { app: builder.start().await?, timeout: context.timeout };
+        let local = Self { app: Box::pin(builder.start()).await?, timeout: context.timeout };
         if follows {
             local.await_owners().await;
         }
