@@ -249,6 +249,13 @@ impl Auth {
     }
 }
 
+impl Drop for Auth {
+    /// Whoever forgets to close it leaves no task behind.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 /// A name with its roles, as the buses know them.
 fn principal_of(name: &str, roles: &[Role]) -> Principal {
     Principal { name: Arc::from(name), roles: roles.iter().map(|role| Arc::from(role.as_str())).collect() }

@@ -8,7 +8,7 @@ mod crypto;
 mod fetch;
 mod keys;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{command_bus::Principal, ports::Clock};
@@ -34,12 +34,22 @@ const TOKEN_BYTES_MAX: usize = 16 << 10;
 const SUBJECT_BYTES_MAX: usize = 255;
 
 /// Where the set of keys is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file, read again as a URL is.
     File(PathBuf),
     /// `http://…` or `https://…`.
     Url(String),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            // It may hold a password.
+            Self::Url(_) => f.write_str("Url(***)"),
+        }
+    }
 }
 
 /// What a token must be like.

@@ -122,14 +122,20 @@ impl Keyring {
     async fn look_again(&self) -> Result<(), StoreError> {
         let look = async {
             let _turn = self.looking.lock().await;
-            if self.age() > TRUST { self.look().await } else { Ok(()) }
+            if self.age() > TRUST { self.read().await } else { Ok(()) }
         };
         let late = || StoreError::Unavailable { reason: "the keys could not be read in time".to_owned() };
         tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Reads the keys.
+    /// Reads the keys now: what was stored before this call counts after it.
     pub async fn look(&self) -> Result<(), StoreError> {
+        let _turn = self.looking.lock().await;
+        self.read().await
+    }
+
+    /// One after the other, so that an older look never covers a newer one.
+    async fn read(&self) -> Result<(), StoreError> {
         let began = Instant::now();
         let active = self.store.active_tokens(self.clock.now()).await?;
         let mut ring = Ring::new();
@@ -144,8 +150,7 @@ impl Keyring {
             }
             is_new
         });
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        *looked = (*looked).max(began);
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = began;
         Ok(())
     }
 

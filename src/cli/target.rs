@@ -395,7 +395,8 @@ impl Target {
             SagaChange::Retry => "saga retry",
             SagaChange::Cancel => "saga cancel",
         };
-        self.audited(act, id.as_str().to_owned(), async { ask!(self, change_saga(id, change)) }).await
+        let work = Box::pin(async { ask!(self, change_saga(id, change)) });
+        self.audited(act, id.as_str().to_owned(), work).await
     }
 
     /// Makes a branch.
