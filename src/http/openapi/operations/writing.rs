@@ -34,7 +34,7 @@ const POSITION: &str = r#"{"type":"string","pattern":"^[0-9]{1,19}$"}"#;
 
 const CHANGE: &[Parameter] = &[DRY_RUN, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE, CORRELATION_ID, CAUSATION_ID, TRACEPARENT];
 
-/// What anything that goes through the command bus may meet, [`CHANGED`] included.
+/// What anything that goes through the command bus may meet.
 macro_rules! bus_codes {
     ($($more:expr),* $(,)?) => {
         &[
