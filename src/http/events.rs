@@ -145,7 +145,8 @@ impl Call {
     /// Where a reader of server-sent events has stopped; it weighs more than `?after=`, which stays in its URL.
     fn last_event_id(&self) -> Result<Option<u64>, Box<Problem>> {
         let Some(value) = self.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
-        let position = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let position = digits.and_then(|text| text.parse::<u64>().ok());
         position
             .map(|position| Some(position.min(i64::MAX as u64 - 1)))
             .ok_or_else(|| Problem::new(error::MALFORMED_HEADER, "Last-Event-ID is the position of an event"))

@@ -412,3 +412,17 @@ async fn altered_event_exits_with_4() {
     assert!(ended.stderr.contains("event 2 of acc-1 at position 2 was altered"), "{ended:?}");
     expect(4, folder.path(), &["replay", "acc-1", "--url", &server.url()]);
 }
+
+#[test]
+fn openapi_prints_the_document_without_a_store_and_a_servers_own_with_a_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = [("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")];
+    let printed = word(folder.path(), &nowhere, &["openapi"]);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    let document = printed.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["components"]["schemas"]["SagaStartedEvent"].is_object());
+    let server = Server::start(folder.path(), &[]);
+    let asked = word(folder.path(), &[], &["openapi", "--url", &server.url(), "--format", "ndjson"]);
+    assert_eq!((asked.code, asked.json() == document), (0, true), "{}", asked.stderr);
+}

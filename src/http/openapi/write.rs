@@ -80,7 +80,8 @@ fn bodies(components: &mut Components) {
     let place = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
     let time = json!({ "type": "string", "format": "date-time" });
     components.define("Nothing", object(&[], json!({})));
-    components.define("Rebuild", object(&[], json!({ "accept_difference": { "type": "boolean", "default": false } })));
+    components
+        .define("RebuildRequest", object(&[], json!({ "accept_difference": { "type": "boolean", "default": false } })));
     components.define(
         "Verify",
         object(&[], json!({ "checkpoint": { "type": "string", "description": "A signed note to begin at." } })),

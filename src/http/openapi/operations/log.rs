@@ -16,8 +16,11 @@ const FOLLOW: Parameter = Parameter::query(
     r#"{"type":"boolean"}"#,
     "Streams only: `false` ends at the head instead of going on with what is recorded later.",
 );
-const LAST_EVENT_ID: Parameter =
-    Parameter::header("Last-Event-ID", PLACE, "Streams only: where a reader has stopped; weighs more than `after`.");
+const LAST_EVENT_ID: Parameter = Parameter::header(
+    "Last-Event-ID",
+    r#"{"type":"string","pattern":"^[0-9]{0,19}$"}"#,
+    "Streams only: where a reader has stopped; weighs more than `after`.",
+);
 const LIVE: &str = "Also as `application/x-ndjson` (a line per event) and `text/event-stream` (`id` is the position), \
                     which go on with what is recorded later, without a gap or a duplicate. Parameters of pages and of \
                     streams do not mix.";

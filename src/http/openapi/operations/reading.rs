@@ -59,7 +59,7 @@ pub(super) const ALL: &[Operation] = &[
     },
     Operation {
         description: "Reads are served from the old rows until the new ones have caught up, been verified and swapped in.",
-        body: Body::optional(Shape::Named("Rebuild")),
+        body: Body::optional(Shape::Named("RebuildRequest")),
         successes: &[BEGUN],
         codes: &[MALFORMED_HEADER, UNKNOWN_PROJECTION, REBUILD_IN_PROGRESS, PROJECTION_CONFLICT],
         ..switch("/api/v1/projections/{name}/rebuild", "rebuildProjection", "Build a read model's rows anew")

@@ -29,11 +29,12 @@ const IF_NONE: Parameter = Parameter::header(
     r#"{"type":"string","const":"*"}"#,
     "The aggregate must not exist yet. Not beside `If-Match`.",
 );
-const POSITION: &str = r#"{"type":"integer","minimum":0,"maximum":18446744073709551615}"#;
+/// A header is a text.
+const POSITION: &str = r#"{"type":"string","pattern":"^[0-9]{1,19}$"}"#;
 
 const CHANGE: &[Parameter] = &[DRY_RUN, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE, CORRELATION_ID, CAUSATION_ID, TRACEPARENT];
 
-/// What anything that goes through the command bus may meet, [`CHANGED`] included.
+/// What anything that goes through the command bus may meet.
 macro_rules! bus_codes {
     ($($more:expr),* $(,)?) => {
         &[
