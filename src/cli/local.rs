@@ -65,6 +65,7 @@ impl Local {
     }
 
     /// How long words wait.
+    #[cfg(feature = "redis")]
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
