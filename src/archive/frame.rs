@@ -210,7 +210,8 @@ mod tests {
 
     fn written() -> (Vec<u8>, Vec<usize>) {
         let mut writer = Writer::begin(Vec::new()).unwrap();
-        let mut ends = vec![writer.written() as usize];
+        let at = |writer: &Writer<Vec<u8>>| usize::try_from(writer.written()).unwrap();
+        let mut ends = vec![at(&writer)];
         let page = |letter: &str| letter.repeat(300);
         for (kind, content) in [
             (Kind::Manifest, "{}".to_owned()),
@@ -219,7 +220,7 @@ mod tests {
             (Kind::End, "{}".to_owned()),
         ] {
             writer.write(kind, content.as_bytes()).unwrap();
-            ends.push(writer.written() as usize);
+            ends.push(at(&writer));
         }
         (writer.end().unwrap(), ends)
     }
@@ -254,7 +255,7 @@ mod tests {
             match read(&flipped) {
                 Err(FileError::Damaged { offset, .. }) => {
                     let frame = ends.iter().rposition(|end| *end <= at).unwrap();
-                    assert_eq!(offset as usize, ends[frame], "byte {at}");
+                    assert_eq!(offset, ends[frame] as u64, "byte {at}");
                 }
                 Err(FileError::NoBackup | FileError::NewerFormat) => assert!(at < ends[0], "byte {at}"),
                 other => panic!("byte {at}: {other:?}"),
@@ -270,9 +271,9 @@ mod tests {
         }
         let [_, first, second, third, _] = ends[..] else { panic!("{ends:?}") };
         let swapped = [&file[..first], &file[second..third], &file[first..second], &file[third..]].concat();
-        assert!(matches!(read(&swapped), Err(FileError::Damaged { offset, .. }) if offset as usize == first));
+        assert!(matches!(read(&swapped), Err(FileError::Damaged { offset, .. }) if offset == first as u64));
         let missing = [&file[..second], &file[third..]].concat();
-        assert!(matches!(read(&missing), Err(FileError::Damaged { offset, .. }) if offset as usize == second));
+        assert!(matches!(read(&missing), Err(FileError::Damaged { offset, .. }) if offset == second as u64));
         let added = [&file[..], b"x"].concat();
         assert!(matches!(read(&added), Err(FileError::Damaged { .. })));
     }

@@ -144,6 +144,7 @@ fn line(event: &wire::Event, source: &str) -> Result<String, Failure> {
 }
 
 /// Whose events: the store by its id, or the server by its address.
+#[cfg_attr(not(feature = "http"), allow(unused_variables, reason = "only a server has an address"))]
 fn source(context: &Context, target: &Target) -> String {
     match target {
         Target::Local(local) => {

@@ -21,6 +21,9 @@ use super::{
     text::pairs,
 };
 
+/// Doing the same again is right after every fault.
+const AGAIN: &str = "what came before is stored; once this is mended, import the same file again";
+
 /// Append events from lines of CloudEvents, as `export` writes them; doing it again changes nothing.
 ///
 /// A stream must be new here, or continue exactly. Event ids, payloads and metadata are kept; positions and instants are
@@ -55,7 +58,10 @@ impl Import {
         let imported = import(file, events, runtime.catalog(), &SystemClock, options, &mut show).await;
         bar.end();
         local.close().await;
-        let imported = imported?;
+        let imported = imported.map_err(|error| {
+            let failure = Failure::from(error);
+            if self.dry_run { failure } else { failure.and(AGAIN) }
+        })?;
         if imported.imported > 0 && !imported.dry_run {
             talk("event ids, payloads and metadata were kept; positions and instants are those of this store");
         }
@@ -78,13 +84,12 @@ fn human(imported: &Imported) -> String {
 
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
-        const AGAIN: &str = "what came before is stored; once this is mended, import the same file again";
         let exit = match error {
-            ImportError::Store(error) => return Self::from(error).and(AGAIN),
+            ImportError::Store(error) => return error.into(),
             ImportError::Read(error) => return Self::new(Exit::Failed, format!("the file cannot be read: {error}")),
             ImportError::Line { .. } | ImportError::Cancelled => Exit::Failed,
             ImportError::Conflict { .. } => Exit::Conflict,
         };
-        Self::new(exit, error.to_string()).and(AGAIN)
+        Self::new(exit, error.to_string())
     }
 }

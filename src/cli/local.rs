@@ -81,6 +81,7 @@ impl Local {
     }
 
     /// How long words wait.
+    #[cfg(feature = "redis")]
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -222,8 +222,8 @@ fn secret_key_goes_along_only_when_it_is_asked_for() {
     assert_eq!(create(&server, "a"), 200);
     assert!(server.terminate().success());
     let key = |at: &str| {
-        let entries = std::fs::read_dir(path.join(at)).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.extension().is_some_and(|ending| ending == "key")).next()
+        let mut entries = std::fs::read_dir(path.join(at)).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.extension().is_some_and(|ending| ending == "key"))
     };
     let secret = std::fs::read_to_string(key("data").unwrap()).unwrap();
     expect(0, path, &[], &["backup", "without"]);

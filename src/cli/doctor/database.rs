@@ -11,6 +11,7 @@ use super::{super::Context, Check};
 const NAME: &str = "database";
 
 /// What was found, and whether the store may be opened.
+#[cfg_attr(not(feature = "postgres"), allow(unused_mut, reason = "no other database has settings of its own"))]
 pub(super) async fn checks(context: &Context) -> (Vec<Check>, bool) {
     let settings = &context.settings.event_store;
     let shown = settings.database_url.to_string();

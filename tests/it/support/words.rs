@@ -45,7 +45,7 @@ pub fn create_at(port: u16, id: &str) -> u16 {
 /// Lines of CloudEvents as another program would make them: `events` notes of `bytes` each over `streams` streams.
 pub fn notes(events: usize, streams: usize, bytes: usize) -> String {
     let lines = (0..events).map(|number| {
-        let id = uuid::Uuid::from_u128(0x7000 << 64 | number as u128);
+        let id = uuid::Uuid::from_u128((0x7000 << 64) | number as u128);
         let text = format!("{number}-").repeat(bytes / 5);
         let stream = number % streams;
         format!(
