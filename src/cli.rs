@@ -143,6 +143,7 @@ pub(crate) struct Context {
     /// Where data goes.
     pub(crate) output: Output,
     /// Where spans go; only the server has any.
+    #[cfg(feature = "http")]
     pub(crate) tracing: Tracing,
 }
 
@@ -171,7 +172,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let tracing = if is_server { Tracing::from_environment() } else { Tracing::default() };
     start_log(&settings, is_server, &tracing)?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output, tracing };
+    let context = Context {
+        settings,
+        url: globals.url,
+        timeout: globals.timeout,
+        output,
+        #[cfg(feature = "http")]
+        tracing,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
