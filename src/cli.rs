@@ -215,6 +215,7 @@ pub(crate) struct Context {
     /// The log of this process.
     pub(crate) log: LogControl,
     /// Where spans go; only the server has any.
+    #[cfg(feature = "http")]
     pub(crate) tracing: Tracing,
 }
 
@@ -253,7 +254,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         return Err(Failure::usage("--branch goes with command, events, query, saga, replay and diff"));
     }
     let token = if globals.url.is_some() { secret(globals.token)? } else { None };
-    let context = Context { settings, url: globals.url, token, branch, timeout: globals.timeout, output, log, tracing };
+    let context = Context {
+        settings,
+        url: globals.url,
+        token,
+        branch,
+        timeout: globals.timeout,
+        output,
+        log,
+        #[cfg(feature = "http")]
+        tracing,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.

@@ -39,7 +39,11 @@ impl Tracing {
     }
 
     fn without(reason: String) -> Self {
-        Self { warning: Some(format!("no traces are sent: {reason}")), ..Self::default() }
+        Self {
+            #[cfg(feature = "otlp")]
+            exporter: None,
+            warning: Some(format!("no traces are sent: {reason}")),
+        }
     }
 
     #[cfg(feature = "otlp")]
