@@ -31,10 +31,15 @@ pub mod telemetry;
 pub mod views;
 pub mod wire;
 
-/// The README's example compiles and runs.
+/// The README's program compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The page for embedders: its examples run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
 
 /// The page about read models: its projection compiles.
 #[cfg(doctest)]
