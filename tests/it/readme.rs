@@ -1,5 +1,5 @@
-//! The commands of the README and of the page of concepts, run as they stand there, answer what stands there; and the
-//! README says the same in each language.
+//! The commands of the README and of the pages of concepts and migration, run as they stand there, answer what stands
+//! there; and the README says the same in each language.
 //!
 //! In the answers `…` stands for anything: a value, the rest of a list, or any part of a text.
 
@@ -12,6 +12,7 @@ use crate::support::server::Server;
 const README: &str = include_str!("../../README.md");
 const JAPANESE: &str = include_str!("../../README.ja.md");
 const CONCEPTS: &str = include_str!("../../docs/concepts.md");
+const MIGRATION: &str = include_str!("../../docs/migration.md");
 const ANYTHING: &str = "…";
 
 /// Each command with the answer that follows it.
@@ -100,6 +101,11 @@ fn readme_answers_are_what_the_server_answers() {
 #[test]
 fn answers_of_the_concepts_are_what_the_server_answers() {
     assert_answers(CONCEPTS, 7);
+}
+
+#[test]
+fn answers_to_events_from_elsewhere_are_what_the_server_answers() {
+    assert_answers(MIGRATION, 2);
 }
 
 /// What a text has in every language: headings by depth and blocks of code in order, links and numbers in any order.
