@@ -26,7 +26,7 @@ async fn runtime(builder: RuntimeBuilder) -> Arc<Runtime> {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
     let limits = Limits { commands_per_aggregate_max: 1_024, live_aggregates_max: 100_000, ..Limits::default() };
-    Arc::new(builder.catalog(catalog).limits(limits).start().await.unwrap())
+    Arc::new(builder.catalog(catalog).throwaway_keys().limits(limits).start().await.unwrap())
 }
 
 /// Creates the accounts, and with them their actors.

@@ -43,7 +43,8 @@ async fn measure(backend: &Backend, count: usize) {
     let id = fill(backend, &format!("r{count}"), count).await;
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
-    let builder = RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone()).catalog(catalog);
+    let builder =
+        RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone()).catalog(catalog).throwaway_keys();
     let runtime = Arc::new(builder.start().await.unwrap());
 
     let (store, stream) = (backend.store.clone(), id.clone());

@@ -81,11 +81,12 @@ async fn runtime(backend: &Backend, clock: Arc<dyn Clock>) -> Arc<Runtime> {
         ..Limits::default()
     };
     let builder = RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone())
+        .throwaway_keys()
         .views(backend.views.clone())
         .catalog(catalog)
         .clock(clock)
         .limits(limits);
-    let builder = builder.saga(transfers()).unwrap().saga(waiting()).unwrap();
+    let builder = builder.throwaway_keys().saga(transfers()).unwrap().saga(waiting()).unwrap();
     let runtime = Arc::new(builder.start().await.unwrap());
     while !runtime.sagas().health().is_working_here {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -53,7 +53,8 @@ async fn fill(backend: &Backend, count: u64) -> AggregateId {
 async fn runtime(backend: &Backend) -> Arc<Runtime> {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
-    let builder = RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone()).catalog(catalog);
+    let builder =
+        RuntimeBuilder::new(backend.store.clone(), backend.snapshots.clone()).catalog(catalog).throwaway_keys();
     Arc::new(builder.start().await.unwrap())
 }
 

@@ -5,8 +5,11 @@
 
 mod cache;
 mod evidence;
+mod master_keys;
 mod read_side;
+mod registered;
 mod storage;
+mod tombstones;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +30,8 @@ use read_side::ReadSide;
 use storage::Opening;
 
 pub use cache::Cache;
+pub use master_keys::MasterKeyError;
+pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 
 use crate::{
@@ -49,6 +54,7 @@ pub struct AppBuilder {
     works_on_sagas: bool,
     follows: bool,
     upgrades: bool,
+    opens_personal: bool,
     middleware: Vec<Arc<dyn Middleware>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
@@ -116,6 +122,9 @@ pub enum AppError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The master keys of personal data are not to be had.
+    #[error(transparent)]
+    MasterKeys(#[from] MasterKeyError),
     /// The store failed right after it was opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -191,6 +200,12 @@ impl AppBuilder {
     #[must_use]
     pub fn upgrade(self, upgrades: bool) -> Self {
         Self { upgrades, ..self }
+    }
+
+    /// Whether this process opens personal members, for which it needs the master key file; yes unless set.
+    #[must_use]
+    pub fn open_personal(self, opens: bool) -> Self {
+        Self { opens_personal: opens, ..self }
     }
 
     /// Whether this process keeps read models up to date, if the settings do not say no; yes unless set. Else it only
@@ -307,15 +322,24 @@ impl AppBuilder {
         };
         let follows = self.follows && settings.projections.follow;
         let mut builder = RuntimeBuilder::new(storage.events(), storage.snapshots())
+            .scrubber(storage.scrubber())
             .catalog(catalog)
             .sagas(definitions)
             .work_on_sagas(self.works_on_sagas && follows)
             .limits(settings.limits())
             .views(views.as_ref().unwrap_or(&storage).views())
             .follow(follows)
+            .look_after_erasures(self.follows)
             .upgrade(self.upgrades)
             .snapshot_frequency(move |kind| event_store.snapshot_frequency_of(kind.as_str()));
+        builder = match self.opens_personal {
+            true => master_keys::into_builder(builder, &storage, &settings).await?,
+            false => builder.sealed(),
+        };
         builder = read_side.into_builder(builder, &settings);
+        if let Some(views) = &views {
+            builder = builder.scrubber(views.scrubber());
+        }
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }
@@ -382,6 +406,7 @@ impl App {
             works_on_sagas: true,
             follows: true,
             upgrades: true,
+            opens_personal: true,
             middleware: Vec::new(),
             authorizer: None,
             opening: Opening::default(),

@@ -7,6 +7,7 @@ use event_sourcing_cqrs::{
     app::{App, AppError, Cache, Storage},
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::Settings,
+    telemetry::LogControl,
 };
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -58,7 +59,7 @@ fn bind_problem(source: &io::Error) -> String {
 ///
 /// The address comes first: if it is taken, nothing is made in the database. While a database is waited for,
 /// connections queue at the listener and get their answers when it is there.
-pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
+pub(crate) async fn serve(settings: Settings, log: LogControl) -> Result<(), ServeError> {
     let mut signals = Signals::take()?;
     let address = settings.http.bind_address;
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
@@ -75,6 +76,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), ServeError> {
         }
     };
     let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
+    let context = context.settings(settings.explain()).log(log);
     let context = app.integrity().cloned().into_iter().fold(context, HttpContext::integrity);
     let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
     let stop = CancellationToken::new();

@@ -5,6 +5,7 @@
 
 mod command;
 mod config;
+mod erase;
 mod events;
 mod exit;
 mod healthcheck;
@@ -12,6 +13,7 @@ mod input;
 mod integrity;
 mod local;
 mod migrate;
+mod openapi;
 mod operation;
 mod output;
 mod projection;
@@ -32,7 +34,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
-    telemetry,
+    telemetry::{self, LogControl},
 };
 
 use self::{
@@ -115,6 +117,8 @@ enum Word {
     /// Start and look after long-running transactions
     #[command(subcommand)]
     Saga(saga::Saga),
+    /// Erase one person's data
+    Erase(erase::Erase),
     /// Fold an aggregate's events into its state, also as it was at a point of the past
     Replay(replay::Replay),
     /// Tell what changed in an aggregate's state between two of its events
@@ -127,6 +131,8 @@ enum Word {
     /// Look at the settings
     #[command(subcommand)]
     Config(config::Config),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
     /// Ask the server whether it is ready: exit code 0 or 1 within 3 s
     Healthcheck,
 }
@@ -142,6 +148,8 @@ pub(crate) struct Context {
     pub(crate) timeout: Duration,
     /// Where data goes.
     pub(crate) output: Output,
+    /// The log of this process.
+    pub(crate) log: LogControl,
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -164,9 +172,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, word } = cli;
     let word = word.unwrap_or(Word::Serve);
     let settings = load(&globals)?;
-    start_log(&settings, matches!(word, Word::Serve))?;
+    let log = start_log(&settings, matches!(word, Word::Serve))?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output };
+    let context = Context { settings, url: globals.url, timeout: globals.timeout, output, log };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
@@ -185,11 +193,13 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Projection(word) => word.run(context).await,
         Word::Operation(word) => word.run(context).await,
         Word::Saga(word) => word.run(context).await,
+        Word::Erase(word) => word.run(context).await,
         Word::Replay(word) => word.run(context).await,
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,
         Word::Diff(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
+        Word::Openapi => openapi::run(context).await,
         Word::Healthcheck => healthcheck::run(context).await,
     }
 }
@@ -208,7 +218,7 @@ fn load(globals: &Globals) -> Result<Settings, Failure> {
 
 /// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
 /// it is asked for.
-fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
+fn start_log(settings: &Settings, is_server: bool) -> Result<LogControl, Failure> {
     let mut log = settings.log.clone();
     if !is_server {
         let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
@@ -219,8 +229,7 @@ fn start_log(settings: &Settings, is_server: bool) -> Result<(), Failure> {
             log.format = LogFormat::Text;
         }
     }
-    telemetry::init(&log)?;
-    Ok(())
+    Ok(telemetry::init(&log)?)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

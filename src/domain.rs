@@ -7,6 +7,7 @@
 pub mod account;
 pub mod inventory;
 pub mod order;
+mod texts;
 pub mod user;
 
 use event_sourcing_actors::catalog::{Catalog, CatalogError};

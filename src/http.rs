@@ -2,8 +2,8 @@
 //!
 //! A request meets, in this order: `accept` (connections and their deadlines), `routes` (path and method), one
 //! resource (`commands`, `events`, …), and leaves through `reply` or `error`. Everything that goes wrong is an answer of
-//! type `application/problem+json`, never a warp rejection: a rejection would fall through to other routes. Only a head
-//! that is no HTTP at all is answered by hyper itself, with a bare 400.
+//! type `application/problem+json`, never a warp rejection: a rejection would fall through to other routes. A head
+//! that is no HTTP at all is refused by hyper itself; `unreadable` makes a problem of that, too.
 //!
 //! This module holds no store and no actor: it speaks to [`Runtime`](event_sourcing_actors::Runtime) alone.
 
@@ -12,8 +12,10 @@ mod aggregates;
 mod body;
 mod codes;
 mod commands;
+mod config;
 mod connection;
 mod context;
+mod docs;
 mod error;
 mod events;
 mod health;
@@ -22,6 +24,7 @@ mod integrity;
 mod live;
 mod metrics;
 mod negotiate;
+mod openapi;
 mod operations;
 mod prefer;
 mod problems;
@@ -33,7 +36,9 @@ mod reply;
 mod request;
 mod routes;
 mod sagas;
+mod subjects;
 mod temporal;
+mod unreadable;
 mod version;
 
 use std::time::Duration;
@@ -41,6 +46,7 @@ use std::time::Duration;
 pub use accept::{Drained, serve};
 pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
+pub use openapi::{Registered, documented_operations, openapi};
 pub use routes::route_table;
 
 /// Bounds of the HTTP door, units in the names.

@@ -26,11 +26,12 @@ use event_sourcing_actors::{
     limits::SagaLimits,
     query_bus::{self, QueryLimits},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, UnknownLogLevel};
 pub use error::SettingsError;
-pub use event_store::{AggregateType, Auth, AuthMode, EventStore, Integrity};
+pub use event_store::{AggregateType, Auth, AuthMode, Erasure, EventStore, Integrity};
 pub use layers::{Flags, Source, process_environment};
 pub use projections::{Cache, Consistency, Definition, Projections, ReadModels};
 pub use sagas::{SagaDefinition, SagaDefinitions, Sagas};
@@ -51,6 +52,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `event_store.yaml`: evidence against tampering.
     pub integrity: Integrity,
+    /// `event_store.yaml`: personal data and its erasure.
+    pub erasure: Erasure,
     /// `projections.yaml`: how read models follow the log.
     pub projections: Projections,
     /// `projections.yaml`: where read models are kept.
@@ -78,7 +81,8 @@ pub struct Settings {
 }
 
 /// One effective setting, as `config show` prints it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Setting")]
 pub struct Explained {
     /// Dotted name, such as `commands.deadline_ms`.
     pub key: String,
@@ -172,6 +176,7 @@ impl Settings {
                 retry_pause_max: Duration::from_millis(self.sagas.retry_pause_max_ms),
                 ..SagaLimits::default()
             },
+            subject_key_life: Duration::from_millis(self.erasure.key_life_ms),
             ..Limits::default()
         }
     }
@@ -215,6 +220,30 @@ impl Settings {
         }
     }
 
+    /// Where the master keys of a store with this id lie: as set, else beside the SQLite file, else in `data`. `None`: a
+    /// store in memory has one of its own, gone with the process.
+    #[must_use]
+    pub fn master_key_file(&self, store_id: Option<uuid::Uuid>) -> Option<PathBuf> {
+        self.erasure_file(self.erasure.master_key_file.as_ref(), store_id, "key")
+    }
+
+    /// Where it is remembered whose data was erased from a store with this id, in the same way.
+    #[must_use]
+    pub fn tombstone_file(&self, store_id: Option<uuid::Uuid>) -> Option<PathBuf> {
+        self.erasure_file(self.erasure.tombstone_file.as_ref(), store_id, "erased")
+    }
+
+    fn erasure_file(&self, set: Option<&PathBuf>, store_id: Option<uuid::Uuid>, ending: &str) -> Option<PathBuf> {
+        if let Some(file) = set {
+            return Some(file.clone());
+        }
+        let name = format!("erasure-{}.{ending}", store_id?.simple());
+        Some(match &self.event_store.database_url {
+            Database::Sqlite { path } => path.with_file_name(name),
+            Database::Memory | Database::Postgres { .. } => PathBuf::from("data").join(name),
+        })
+    }
+
     /// Where a part of `projections.declarations` is written, by its JSON pointer from there, such as
     /// `file config/projections.yaml, line 12`; the nearest part around it that is.
     #[must_use]
@@ -236,6 +265,7 @@ impl Settings {
     fn bounds(&self) -> Vec<schema::Bound> {
         let mut bounds = self.event_store.bounds();
         bounds.extend(self.integrity.bounds());
+        bounds.extend(self.erasure.bounds());
         bounds.extend(self.projections.bounds());
         bounds.extend(self.cache.bounds());
         bounds.extend(self.commands.bounds());

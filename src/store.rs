@@ -2,8 +2,10 @@
 //!
 //! Both keep the same tables under the same names, answer alike (one contract suite proves it) and lay their files out
 //! alike: `events`, `snapshots`, `error`, the connection that appends; and for read models `views` (reads), `projections`
-//! (who may write), `commits` (steps), `parked`, `operations`, `upkeep`.
+//! (who may write), `commits` (steps), `parked`, `operations`, `upkeep`; and `keys` for what an erasure destroys.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod keys;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -24,7 +24,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::settings::{Log, LogFormat, LogLevel};
+use crate::settings::{Log, LogFormat, LogLevel, UnknownLogLevel};
 
 /// Beginning of the names of this project's crates.
 const OWN: &str = "event_sourcing";
@@ -65,6 +65,30 @@ impl LogControl {
     /// [`TelemetryError::NotReloadable`] when the log is gone.
     pub fn set_level(&self, level: LogLevel) -> Result<(), TelemetryError> {
         self.handle.reload(targets(level)).map_err(TelemetryError::NotReloadable)
+    }
+}
+
+/// Why a level is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelError {
+    /// There is no such level.
+    #[error(transparent)]
+    Unknown(#[from] UnknownLogLevel),
+    /// The log is gone.
+    #[error(transparent)]
+    Log(#[from] TelemetryError),
+}
+
+impl LogControl {
+    /// Sets the level of this name for what is logged from now on; answers the names of the one before and this one.
+    ///
+    /// # Errors
+    /// [`LevelError`].
+    pub fn change(&self, level: &str) -> Result<(&'static str, &'static str), LevelError> {
+        let wanted: LogLevel = level.to_owned().try_into()?;
+        let before = self.level()?;
+        self.set_level(wanted)?;
+        Ok((before.as_str(), wanted.as_str()))
     }
 }
 

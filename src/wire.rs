@@ -8,14 +8,17 @@ mod integrity;
 mod operations;
 mod projections;
 mod sagas;
+mod settings;
+mod state;
 
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use event_sourcing_actors::{
-    AggregateId, AggregateType, CommandId, EventId, EventType, Position, RecordedEvent, Sequence,
+    AggregateId, AggregateType, CommandId, EventId, EventType, Metadata, Position, RecordedEvent, Sequence,
     command_bus::CommandAccepted, history::StateAt, ports::StoreError,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -25,9 +28,11 @@ pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};
 pub use projections::{Answered, Page, Parked, Projection, ProjectionError, Rebuild, Requested, Skipped, status_name};
 pub use sagas::{ListedSaga, Saga, SagaAccepted, SagaStep, SagaTimer, TimelineEvent};
+pub use settings::{LogLevelChanged, LogLevelWanted, Setting};
+use state::AggregateState;
 
 /// An event of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Place in the whole log.
     pub position: Position,
@@ -43,14 +48,15 @@ pub struct Event {
     pub event_type: EventType,
     /// Shape of the payload.
     pub schema_version: u32,
-    /// Payload.
+    /// Payload; with personal members opened unless the stored form was asked for.
     pub data: Box<RawValue>,
     /// Command, correlation, causation, trace and actor.
+    #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
     /// When it was recorded, in microseconds with `Z`.
     #[serde(serialize_with = "microseconds")]
     pub recorded_at: DateTime<Utc>,
-    /// SHA-256 of the event, 64 hex digits.
+    /// SHA-256 of the event as it is stored, 64 hex digits.
     pub checksum: String,
 }
 
@@ -70,7 +76,7 @@ impl TryFrom<&RecordedEvent> for Event {
             event_id: event.event_id,
             event_type: event.event_type.clone(),
             schema_version: event.schema_version,
-            data: serde_json::from_slice(&event.data).map_err(|_| unreadable("data"))?,
+            data: serde_json::from_slice(event.payload()).map_err(|_| unreadable("data"))?,
             metadata: serde_json::from_slice(&event.metadata).map_err(|_| unreadable("metadata"))?,
             recorded_at: event.recorded_at,
             checksum: event.checksum.to_string(),
@@ -87,7 +93,7 @@ pub fn events(recorded: &[RecordedEvent]) -> Result<Vec<Event>, StoreError> {
 }
 
 /// A page of one stream.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct StreamPage {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -102,7 +108,7 @@ pub struct StreamPage {
 }
 
 /// A page of the whole log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LogPage {
     /// The events.
     pub events: Vec<Event>,
@@ -111,7 +117,7 @@ pub struct LogPage {
 }
 
 /// The answer to an accepted command or append.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// The command.
     pub command_id: CommandId,
@@ -125,7 +131,7 @@ pub struct Accepted {
     pub version: Sequence,
     /// Position of its last event; `null` in a dry run, whose events have no place in the log.
     pub position: Option<Position>,
-    /// The events it led to.
+    /// The events it led to; none if it changed nothing.
     pub events: Vec<Appended>,
     /// Whether nothing was stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -136,7 +142,7 @@ pub struct Accepted {
 pub const APPEND: &str = "AppendEvents";
 
 /// An event in an answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Appended {
     /// Its id.
     pub event_id: EventId,
@@ -173,7 +179,7 @@ impl Accepted {
 }
 
 /// The answer to a replay.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Replayed {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -182,6 +188,7 @@ pub struct Replayed {
     /// The last event folded in.
     pub version: Sequence,
     /// The state there; `null` for a generic stream.
+    #[schemars(with = "AggregateState")]
     pub state: Box<RawValue>,
     /// Events folded after the snapshot.
     pub events_replayed: u64,
@@ -229,7 +236,7 @@ impl Replayed {
 }
 
 /// A refusal: `application/problem+json` (RFC 9457).
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Problem {
     /// In few words.
@@ -245,7 +252,7 @@ pub struct Problem {
 }
 
 /// One wrong member of a request.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProblemMember {
     /// JSON pointer.

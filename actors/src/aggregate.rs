@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Display};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
@@ -10,6 +11,8 @@ use crate::{
     codec::CodecError,
     envelope::Metadata,
     id::{AggregateId, CommandId},
+    personal::Personal,
+    schema::SchemaOf,
 };
 
 /// A consistency boundary: decides commands on its state, and folds events into it.
@@ -54,6 +57,11 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Se
         let _ = event;
         Ok(())
     }
+
+    /// The schema of the state after the first event, for documents; none by default, which is shown as an object.
+    fn state_schema() -> Option<SchemaOf> {
+        None
+    }
 }
 
 /// What a decision may know beside the state.
@@ -85,6 +93,12 @@ pub trait Command: Debug + Send + Sync + Sized + 'static {
 
     /// Checks what can be checked without state.
     fn validate(&self, check: &mut Violations<'_>);
+
+    /// The schema of a command type's members, for documents; none by default, which is shown as an object.
+    fn schema(name: &str) -> Option<SchemaOf> {
+        let _ = name;
+        None
+    }
 }
 
 /// One command's members; each struct named in [`commands!`](crate::commands) has it.
@@ -100,6 +114,10 @@ pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
     /// Every event type with its current schema version; each type unique over all aggregates of a runtime.
     const KINDS: &'static [(&'static str, u32)];
 
+    /// Which members tell of a person; they are stored under a key of that person's, and read as a tombstone once it is
+    /// destroyed.
+    const PERSONAL: &'static [Personal] = &[];
+
     /// This event's type.
     fn event_type(&self) -> &'static str;
 
@@ -114,6 +132,12 @@ pub trait DomainEvent: Debug + Clone + Send + Sync + Sized + 'static {
     /// # Errors
     /// [`CodecError`] when the type is not one of these or the payload does not fit.
     fn decode(event_type: &str, data: &[u8]) -> Result<Self, CodecError>;
+
+    /// The schema of an event type's members, for documents; none by default, which is shown as an object.
+    fn schema(event_type: &str) -> Option<SchemaOf> {
+        let _ = event_type;
+        None
+    }
 }
 
 /// A domain's refusal of a command: a value with a stable code, not a fault.
@@ -134,7 +158,7 @@ pub trait Rejection: Display + Debug + Send + Sync + 'static {
 }
 
 /// A refusal as it is recorded and answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The domain's code.
     pub code: String,
@@ -152,7 +176,7 @@ impl<R: Rejection> From<R> for Refusal {
 }
 
 /// What is wrong with one member of an input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) from the command's data: `/items/0/quantity`.
     pub pointer: String,
@@ -241,12 +265,13 @@ impl<'a> Violations<'a> {
 }
 
 /// Declares an aggregate's command enum over structs of the same names; each struct has [`CommandData`] and
-/// `serde::Deserialize` with `deny_unknown_fields`.
+/// `serde::Deserialize` with `deny_unknown_fields`. Those that also have `schemars::JsonSchema` are shown with their members
+/// in documents such as the OpenAPI one.
 ///
 /// ```
 /// use event_sourcing_actors::{CommandData, commands};
 ///
-/// #[derive(Debug, Clone, serde::Deserialize)]
+/// #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 /// #[serde(deny_unknown_fields)]
 /// pub struct Increment { pub by: i64 }
 /// impl CommandData for Increment {}
@@ -288,27 +313,40 @@ macro_rules! commands {
             fn validate(&self, check: &mut $crate::Violations<'_>) {
                 match self { $(Self::$variant(command) => $crate::CommandData::validate(command, check),)+ }
             }
+            #[allow(unused_imports, clippy::needless_borrow)]
+            fn schema(name: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
+                use $crate::schema::{Derived as _, Underived as _};
+                $(if name == stringify!($variant) {
+                    return (&$crate::schema::Probe::<$variant>::default()).schema_of();
+                })+
+                None
+            }
         }
     };
 }
 
 /// Declares an aggregate's event enum over structs of the same names, each with its current schema version; each
-/// struct has `serde::Serialize` and `serde::Deserialize` (unknown members allowed).
+/// struct has `serde::Serialize` and `serde::Deserialize` (unknown members allowed). Members that tell of a person are
+/// named by JSON pointers, see [`Personal`](crate::personal::Personal).
 ///
 /// ```
 /// use event_sourcing_actors::events;
 ///
-/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, JsonSchema)]
 /// pub struct Incremented { pub by: i64 }
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// pub struct Signed { pub name: String }
 ///
 /// events! {
 ///     /// All that happens to a counter.
-///     pub enum CounterEvent { Incremented = 1 }
+///     pub enum CounterEvent { Incremented = 1, Signed = 1 personal ["/name"] }
 /// }
 /// ```
 #[macro_export]
 macro_rules! events {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident = $version:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident {
+        $($variant:ident = $version:literal $(personal [$($member:literal),+ $(,)?])?),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
         $vis enum $name {
@@ -321,6 +359,10 @@ macro_rules! events {
         })+
         impl $crate::DomainEvent for $name {
             const KINDS: &'static [(&'static str, u32)] = &[$((stringify!($variant), $version)),+];
+            const PERSONAL: &'static [$crate::personal::Personal] = &[$($($crate::personal::Personal {
+                event_type: stringify!($variant),
+                members: &[$($member),+],
+            },)?)+];
             fn event_type(&self) -> &'static str {
                 match self { $(Self::$variant(_) => stringify!($variant),)+ }
             }
@@ -332,6 +374,14 @@ macro_rules! events {
                     return $crate::codec::decode::<$variant>(event_type, data).map(Self::$variant);
                 })+
                 Err($crate::codec::CodecError::UnknownEventType { event_type: event_type.to_owned() })
+            }
+            #[allow(unused_imports, clippy::needless_borrow)]
+            fn schema(event_type: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
+                use $crate::schema::{Derived as _, Underived as _};
+                $(if event_type == stringify!($variant) {
+                    return (&$crate::schema::Probe::<$variant>::default()).schema_of();
+                })+
+                None
             }
         }
     };

@@ -25,7 +25,7 @@ use crate::{
     progress::Progress,
     recovery::{Recovered, RecoveryError},
     registry::WriteSide,
-    speculative::Speculative,
+    speculative::{Speculative, Undecided},
     work::Work,
 };
 
@@ -80,6 +80,20 @@ enum Phase {
     Vacant,
 }
 
+/// What deciding a command came to.
+#[derive(Debug)]
+enum Decided {
+    /// This is to be submitted.
+    Submit(Box<Member>),
+    /// Nothing more is to be done with it now.
+    Over,
+    /// It is to be decided again once the subject has a key.
+    KeyNeeded,
+}
+
+/// How often a command asks for a key: it may have run out of its life before it was used.
+const KEY_ATTEMPTS: u32 = 3;
+
 /// The actor's memory.
 #[derive(Debug)]
 pub(crate) struct AggregateState {
@@ -128,9 +142,7 @@ impl Actor for AggregateActor {
         match message {
             AggregateMessage::Do(work) => match state.phase {
                 Phase::Ready => {
-                    if let Some(member) = state.decide(&myself, work) {
-                        state.submit(member).await;
-                    }
+                    state.take(&myself, work).await;
                 }
                 Phase::Loading(_) => state.held.push_back(work),
                 Phase::Vacant => {
@@ -231,9 +243,7 @@ impl AggregateState {
                 while matches!(self.phase, Phase::Ready)
                     && let Some(work) = self.held.pop_front()
                 {
-                    if let Some(member) = self.decide(myself, work) {
-                        self.submit(member).await;
-                    }
+                    self.take(myself, work).await;
                 }
                 Ok(())
             }
@@ -258,37 +268,60 @@ impl AggregateState {
         }
     }
 
+    /// Decides a command and submits the outcome. The first personal data of a person has to wait for a key, which is
+    /// stored before the event is.
+    async fn take(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) {
+        for _ in 0..KEY_ATTEMPTS {
+            match self.decide(myself, &work) {
+                Decided::Submit(member) => return self.submit(member).await,
+                Decided::Over => return,
+                Decided::KeyNeeded => {}
+            }
+            if let Err(error) = Box::pin(self.write_side.vault.make(&self.state.aggregate_id)).await {
+                tracing::warn!(%error, aggregate.id = %self.state.aggregate_id, "no key for personal data");
+                let answer = match error {
+                    // An older attempt may have been stored: its caller sends it again to find out.
+                    StoreError::Unavailable { .. } => CommandError::Interrupted,
+                    error => error.into(),
+                };
+                return work.answer(Err(answer));
+            }
+        }
+        work.answer(Err(CommandError::Interrupted));
+    }
+
     /// Decides one command on the speculative state; the outcome is to be submitted. Boxed, so that the future of an
     /// idle actor is small.
-    fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: Arc<Work>) -> Option<Box<Member>> {
+    fn decide(&mut self, myself: &ActorRef<AggregateMessage>, work: &Arc<Work>) -> Decided {
         if !work.submit() {
-            return None;
+            return Decided::Over;
         }
         if work.losses() > self.write_side.limits.conflict_losses_max {
             work.answer(Err(CommandError::Conflict { aggregate_id: self.state.aggregate_id.clone() }));
-            return None;
+            return Decided::Over;
         }
         let predecessor = self.state.head;
         let decision = match work.fault() {
-            Some(fault) => Ok(Err(fault)),
+            Some(fault) => Ok(Err(fault.into())),
             None => catch_unwind(AssertUnwindSafe(|| self.state.decide(&self.write_side, &work.request))),
         };
         let (answer, events) = match decision {
             Ok(Ok(decided)) => decided,
             // Faults are confirmed like refusals: the command may be stored already, and is then answered from the log.
-            Ok(Err(error)) => (Answer::Refused(error), Vec::new()),
+            Ok(Err(Undecided::Refused(error))) => (Answer::Refused(error), Vec::new()),
+            Ok(Err(Undecided::KeyNeeded)) => return Decided::KeyNeeded,
             Err(_) => {
                 let reason = format!("deciding {} panicked", work.request.action.name());
                 work.note_fault(reason);
                 tracing::error!(aggregate.id = %self.state.aggregate_id, command.name = work.request.action.name(), "panic");
                 // The state may be half-changed. What the journal has appended meanwhile is recognised by its ids.
                 self.progress.kill(self.generation);
-                self.held.push_front(work);
+                self.held.push_front(work.clone());
                 self.start_over(myself, &[]);
-                return None;
+                return Decided::Over;
             }
         };
-        Some(self.member(myself, work, predecessor, answer, events))
+        Decided::Submit(self.member(myself, work.clone(), predecessor, answer, events))
     }
 
     /// Hands a decision to the journal. Waiting here is the back-pressure; the journal never waits for an actor.

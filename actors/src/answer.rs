@@ -205,7 +205,7 @@ async fn raw_again(store: &dyn EventStore, request: &CommandRequest, raw: &[RawE
                 && event.event_id == *id
                 && event.sequence.0 == sequence
                 && event.event_type == raw.event_type
-                && is_same_json(&event.data, raw.data.get().as_bytes())
+                && is_same_json(event.payload(), raw.data.get().as_bytes())
         });
     if !is_same {
         return Err(CommandError::EventIdReused { event_id: taken.event_id });

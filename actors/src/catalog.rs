@@ -19,8 +19,10 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     error::CommandError,
-    id::{AggregateId, AggregateType, IdError},
+    id::{AggregateId, AggregateType, EventType, IdError},
+    personal::SUBJECT_ERASED,
     saga::{SAGA_TYPE, SagaDefinitions, SagaModel},
+    schema::SchemaOf,
     upcast::{UpcastError, Upcasters},
 };
 use model::{Generic, Typed};
@@ -48,6 +50,14 @@ pub enum CatalogError {
         /// What is wrong.
         error: IdError,
     },
+    /// An aggregate claims an event type that the runtime writes.
+    #[error("event type {name:?} is written by the runtime: {aggregate_type} must not own it")]
+    Reserved {
+        /// The event type.
+        name: &'static str,
+        /// Who claims it.
+        aggregate_type: String,
+    },
     /// A chain of upcasters does not hold.
     #[error(transparent)]
     Upcast(#[from] UpcastError),
@@ -59,6 +69,7 @@ pub struct Catalog {
     models: BTreeMap<AggregateType, Arc<dyn Model>>,
     commands: HashMap<&'static str, Arc<dyn Model>>,
     events: HashMap<&'static str, Arc<dyn Model>>,
+    personal: HashMap<&'static str, &'static [&'static str]>,
     upcasters: Upcasters,
 }
 
@@ -73,6 +84,14 @@ impl Catalog {
         let model: Arc<dyn Model> =
             Arc::new(Typed::<A>::new(aggregate_type).map_err(|error| CatalogError::Name { name: A::TYPE, error })?);
         self.add(model)
+    }
+
+    /// Adds the streams of sagas, as the start of a runtime does: for documents that are made without one.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when a name is taken.
+    pub fn register_saga_streams(&mut self, definitions: &SagaDefinitions) -> Result<(), CatalogError> {
+        self.register_sagas(Arc::new(definitions.clone()))
     }
 
     /// Adds the streams of sagas.
@@ -97,11 +116,15 @@ impl Catalog {
                 return Err(twice("command type", name, &*first));
             }
         }
+        if let Some((name, _)) = model.events().iter().find(|(name, _)| *name == SUBJECT_ERASED) {
+            return Err(CatalogError::Reserved { name, aggregate_type: aggregate_type.to_string() });
+        }
         for (name, _) in model.events() {
             if let Some(first) = self.events.insert(name, model.clone()) {
                 return Err(twice("event type", name, &*first));
             }
         }
+        self.personal.extend(model.personal().iter().map(|personal| (personal.event_type, personal.members)));
         self.models.insert(aggregate_type, model);
         Ok(())
     }
@@ -132,6 +155,24 @@ impl Catalog {
         self.models.iter().map(|(kind, model)| (kind, model.commands(), model.events()))
     }
 
+    /// The schema of a command type's members; none if there is no such type or it shows none.
+    #[must_use]
+    pub fn command_schema(&self, command_type: &str) -> Option<SchemaOf> {
+        self.commands.get(command_type)?.command_schema(command_type)
+    }
+
+    /// The schema of an event type's members; none if nobody owns it or it shows none.
+    #[must_use]
+    pub fn event_schema(&self, event_type: &str) -> Option<SchemaOf> {
+        self.events.get(event_type)?.event_schema(event_type)
+    }
+
+    /// The schema of an aggregate type's state; none if nobody owns it or it shows none.
+    #[must_use]
+    pub fn state_schema(&self, aggregate_type: &AggregateType) -> Option<SchemaOf> {
+        self.models.get(aggregate_type)?.state_schema()
+    }
+
     /// The aggregate type that owns an event type.
     #[must_use]
     pub fn owner_of_event(&self, event_type: &str) -> Option<&AggregateType> {
@@ -146,8 +187,27 @@ impl Catalog {
         let kinds = self.events.get(event.event_type.as_str()).map_or(&[][..], |model| model.events());
         match kinds.iter().find(|(name, _)| *name == event.event_type.as_str()) {
             Some((_, current)) => self.upcasters.current(event, *current),
-            None => Ok(event.data.clone()),
+            None => Ok(event.payload().clone()),
         }
+    }
+
+    /// The personal members of an event type, as JSON pointers into its payload; `None` if it has none.
+    #[must_use]
+    pub fn personal(&self, event_type: &EventType) -> Option<&'static [&'static str]> {
+        // Most runtimes ask this of every event, and have nothing to look up.
+        if self.personal.is_empty() { None } else { self.personal.get(event_type.as_str()).copied() }
+    }
+
+    /// Whether some event type has personal members.
+    #[must_use]
+    pub fn has_personal(&self) -> bool {
+        !self.personal.is_empty()
+    }
+
+    /// Whether some event type of this aggregate type has personal members.
+    #[must_use]
+    pub fn is_about_people(&self, aggregate_type: &AggregateType) -> bool {
+        self.models.get(aggregate_type).is_some_and(|model| !model.personal().is_empty())
     }
 
     /// Whether an aggregate type is an aggregate's (else a stream of that type is generic).

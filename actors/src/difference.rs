@@ -1,12 +1,13 @@
 //! What distinguishes two JSON documents: the paths that changed, as JSON pointers (RFC 6901).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::codec::escaped;
 
 /// One path whose value differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// A JSON pointer; empty for the whole document.
     pub path: String,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// Who caused an event and in which context; stored beside the payload as JSON, byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Metadata {
     /// The command that decided the event.
     pub command_id: CommandId,
@@ -125,6 +126,8 @@ pub struct RecordedEvent {
     pub recorded_at: DateTime<Utc>,
     /// Everything known before the append.
     pub event: NewEvent,
+    /// The payload with its personal members opened, where it has some; never stored, and covered by no digest.
+    pub opened: Option<Bytes>,
 }
 
 impl std::ops::Deref for RecordedEvent {
@@ -135,6 +138,19 @@ impl std::ops::Deref for RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// As a store reads it: nothing is opened.
+    #[must_use]
+    pub fn new(position: Position, recorded_at: DateTime<Utc>, event: NewEvent) -> Self {
+        Self { position, recorded_at, event, opened: None }
+    }
+
+    /// The payload to read: with personal members opened, or tombstones where their key was destroyed. `data` of the
+    /// event it derefs to is the stored one, which the checksum covers.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        self.opened.as_ref().unwrap_or(&self.event.data)
+    }
+
     /// Whether the stored checksum is the digest of the stored fields.
     #[must_use]
     pub fn is_intact(&self) -> bool {

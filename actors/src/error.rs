@@ -76,6 +76,12 @@ pub enum CommandError {
         /// The stream.
         aggregate_id: AggregateId,
     },
+    /// The person's data was erased under this id, and none is taken any more.
+    #[error("the personal data of {:?} was erased, and none is taken under this id any more", .aggregate_id.as_str())]
+    SubjectErased {
+        /// The stream.
+        aggregate_id: AggregateId,
+    },
     /// The event id is used by another event.
     #[error("event id {event_id} is taken: repeat it only with the very same request, else take a new id")]
     EventIdReused {
@@ -160,6 +166,7 @@ impl CommandError {
             Self::PreconditionFailed { .. } => "precondition_failed",
             Self::Conflict { .. } => "conflict",
             Self::TypeMismatch { .. } | Self::ReservedStream { .. } | Self::EventIdReused { .. } => "mismatch",
+            Self::SubjectErased { .. } => "erased",
             Self::KeyReused | Self::KeyInProgress => "key",
             Self::Unauthenticated | Self::Forbidden { .. } => "denied",
             Self::Overloaded { .. } | Self::Parked { .. } => "overloaded",

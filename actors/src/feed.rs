@@ -13,13 +13,18 @@ use crate::{
     limits::Limits,
     ports::{Direction, EventStore, LogPage, StoreError, StreamRange, StreamSummary},
     pubsub::Publisher,
+    vault::Vault,
     version::{Position, Sequence},
 };
 
 /// Reads the log; never writes. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Feed {
+    /// Events come opened from here.
     store: Arc<dyn EventStore>,
+    /// And sealed from here: what waits in a buffer may be read long after its subject was erased.
+    sealed: Arc<dyn EventStore>,
+    vault: Arc<Vault>,
     pub(crate) publisher: Publisher,
     page: NonZeroU32,
     follow_page_bytes: usize,
@@ -46,9 +51,17 @@ struct Follower {
 }
 
 impl Feed {
-    pub(crate) fn new(store: Arc<dyn EventStore>, publisher: Publisher, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn EventStore>,
+        sealed: Arc<dyn EventStore>,
+        vault: Arc<Vault>,
+        publisher: Publisher,
+        limits: &Limits,
+    ) -> Self {
         Self {
             store,
+            sealed,
+            vault,
             publisher,
             page: NonZeroU32::new(limits.page_events_max).unwrap_or(NonZeroU32::MIN),
             follow_page_bytes: limits.follow_page_bytes,
@@ -189,7 +202,8 @@ impl Follower {
 
     async fn next(&mut self) -> Result<RecordedEvent, StoreError> {
         loop {
-            if let Some(event) = self.buffer.next() {
+            if let Some(mut event) = self.buffer.next() {
+                self.feed.vault.open(std::slice::from_mut(&mut event)).await?;
                 return Ok(event);
             }
             // The memory of a page goes when it has been read, not when the next one comes.
@@ -242,7 +256,7 @@ impl Follower {
 
     /// Takes what is next from memory; whether it is there.
     async fn fill_from_tail(&mut self, known: Position) -> Result<bool, StoreError> {
-        let tail = self.feed.tail.events(&*self.feed.store, self.examined, known).await?;
+        let tail = self.feed.tail.events(&*self.feed.sealed, self.examined, known).await?;
         let Some(last) = tail.as_ref().and_then(|events| events.last()) else { return Ok(false) };
         self.feed.publisher.raise(last.position);
         self.examined = last.position;
@@ -273,7 +287,8 @@ impl Follower {
 
     async fn fill_from_log(&mut self, known: Position) -> Result<bool, StoreError> {
         let feed = &self.feed;
-        let page = feed.store.read_all(self.examined, &self.filter, self.limit).await?;
+        let page = feed.sealed.read_all(self.examined, &self.filter, self.limit).await?;
+        feed.vault.foresee(&page.events).await?;
         let is_end = page.examined == self.examined;
         if !is_end {
             // At the end `examined` is what the reader asked for, which may lie beyond the log.
@@ -291,7 +306,7 @@ impl Follower {
         let Some((id, from)) = &mut self.stream else { return Ok(true) };
         let range =
             StreamRange { from: *from, to: Sequence(u64::MAX), direction: Direction::Forward, limit: self.limit };
-        let mut events = self.feed.store.read_stream(id, range).await?;
+        let mut events = self.feed.sealed.read_stream(id, range).await?;
         let is_end = events.len() < self.limit.get() as usize;
         if let Some(last) = events.last() {
             *from = last.sequence.next();

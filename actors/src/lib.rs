@@ -64,10 +64,10 @@
 //!
 //! # Map, in reading order
 //! - **Vocabulary, pure:** [`id`], [`version`], [`envelope`], [`aggregate`], [`upcast`], [`codec`], [`digest`],
-//!   [`difference`], [`error`], [`limits`]
-//! - **Ports:** [`ports`] (event store, snapshot store, view store, clock)
+//!   [`difference`], [`schema`], [`error`], [`limits`], [`personal`], [`master_keys`]
+//! - **Ports:** [`ports`] (event store, snapshot store, view store, keys of subjects, clock)
 //! - **Write side:** [`command_bus`], [`catalog`], `registry`, `aggregate_actor`, `speculative`, `progress`, `work`, `answer`,
-//!   `recovery`, `journal`
+//!   [`vault`], `opened`, `recovery`, `journal`, [`erasure`]
 //! - **Reading the log:** [`pubsub`], [`feed`], [`history`]
 //! - **Read models:** [`projection`] and [`query`] (what they are made by), `projection_actor`, `parked`, `rebuild` (how
 //!   they are moved), [`projections`] (what operators see), [`freshness`], [`query_bus`]
@@ -89,7 +89,10 @@ pub mod envelope;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod master_keys;
+pub mod personal;
 pub mod ports;
+pub mod schema;
 pub mod upcast;
 pub mod version;
 pub mod view;
@@ -99,11 +102,14 @@ mod aggregate_actor;
 mod answer;
 pub mod catalog;
 pub mod command_bus;
+pub mod erasure;
 mod journal;
+mod opened;
 mod progress;
 mod recovery;
 mod registry;
 mod speculative;
+pub mod vault;
 mod work;
 
 // Reading the log.

@@ -51,6 +51,17 @@ pub struct Limits {
     pub tail_events_max: usize,
     /// Bytes of payload and metadata of these events.
     pub tail_bytes_max: usize,
+    /// How long a subject's key is used after it was read: the bound on what another process may still do after the key
+    /// was destroyed, and the wait of every erasure.
+    pub subject_key_life: Duration,
+    /// Keys of subjects remembered at most.
+    pub subject_keys_max: usize,
+    /// Erasures that rewrite read models at once; the others wait.
+    pub erasures_max: usize,
+    /// Between two looks for keys that other processes destroyed, and for erasures that ended with their process.
+    pub erasure_look: Duration,
+    /// An erasure that has told nothing for so long has ended with its process.
+    pub erasure_silence: Duration,
     /// How long an idempotency key is remembered.
     pub key_retention: Duration,
     /// How long shutdown waits for commands in flight.
@@ -167,6 +178,11 @@ impl Default for Limits {
             follow_page_bytes: 128 << 10,
             tail_events_max: 4_096,
             tail_bytes_max: 4 << 20,
+            subject_key_life: Duration::from_secs(5),
+            subject_keys_max: 20_000,
+            erasures_max: 32,
+            erasure_look: Duration::from_secs(10),
+            erasure_silence: Duration::from_secs(600),
             key_retention: Duration::from_secs(24 * 3_600),
             drain: Duration::from_secs(20),
             projection_watch: Duration::from_millis(500),

@@ -2,6 +2,7 @@
 //!
 //! It keeps every promise of the ports but one: what is acknowledged lives as long as the process.
 
+mod keys;
 mod views;
 
 use std::{
@@ -35,6 +36,7 @@ pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     snapshots: Arc<Mutex<HashMap<AggregateId, BTreeMap<Sequence, Snapshot>>>>,
     views: Arc<views::Views>,
+    keys: Arc<keys::Keys>,
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ impl MemoryStore {
     /// An empty store that stamps events with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default() }
+        Self { clock, log: Arc::default(), snapshots: Arc::default(), views: Arc::default(), keys: Arc::default() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -116,7 +118,7 @@ impl Log {
             let index = self.events.len();
             self.ids.insert(event.event_id, index);
             self.streams.entry(event.aggregate_id.clone()).or_default().push(index);
-            self.events.push(RecordedEvent { position: self.head().next(), recorded_at, event });
+            self.events.push(RecordedEvent::new(self.head().next(), recorded_at, event));
         }
         for record in unit.commands.into_iter().filter_map(|command| command.key) {
             self.keys.insert((record.principal.clone(), record.key.clone()), (record, recorded_at));
@@ -272,6 +274,9 @@ impl SnapshotStore for MemoryStore {
     fn save(&self, snapshot: Snapshot) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let mut all = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.keys.is_destroyed(&snapshot.aggregate_id) {
+                return Ok(());
+            }
             let kept = all.entry(snapshot.aggregate_id.clone()).or_default();
             kept.insert(snapshot.head.sequence, snapshot);
             let ascending: Vec<Sequence> = kept.keys().copied().collect();

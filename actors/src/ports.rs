@@ -7,6 +7,8 @@ mod parked;
 mod query_cache;
 mod snapshot_rules;
 mod snapshot_store;
+mod subject_keys;
+mod tombstones;
 mod view_rules;
 mod view_store;
 mod wakeups;
@@ -21,6 +23,8 @@ pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_rules::{SNAPSHOT_GAP_EVENTS_MAX, superfluous};
 pub use snapshot_store::{SnapshotStore, StoredSnapshot};
+pub use subject_keys::{ERASED_WORDS, Scrubber, StoredKey, StoredKeyState, SubjectKeys, WrappedKey};
+pub use tombstones::{Tombstone, Tombstones};
 pub use view_rules::{Objection, Ruling};
 pub use view_store::{
     Checkpoint, Control, Controlled, Fault, Generation, Lease, LeaseClaim, Move, Previous, ProjectionState,

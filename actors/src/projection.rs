@@ -18,6 +18,7 @@ use crate::{
     aggregate::DomainEvent,
     catalog::Catalog,
     envelope::{EventFilter, RecordedEvent},
+    personal::SUBJECT_ERASED,
     view::{Row, RowKey},
 };
 
@@ -77,6 +78,13 @@ pub trait Projection: Debug + Send + Sync + 'static {
     /// [`ApplyError::Failed`] (or a panic) parks the event, with everything later of the same
     /// [`parking_key`](Projection::parking_key), until an operator retries or skips it; nothing of it is stored.
     fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError>;
+
+    /// Whether [`Projection::apply`] takes the personal data of a stream's subject out of its rows at the event
+    /// [`SUBJECT_ERASED`] (which [`Projection::interest`] then has to name). A projection that does not, and wants events
+    /// with personal members, is rebuilt by each erasure, and never sees that event.
+    fn forgets(&self) -> bool {
+        false
+    }
 
     /// What has to wait behind an event that cannot be applied; by default everything of its stream.
     fn parking_key<'a>(&self, event: &'a RecordedEvent) -> Cow<'a, str> {
@@ -260,6 +268,9 @@ impl RowMemory {
     /// A panic of the projection is caught: its outcome is [`Applied::Failed`].
     #[must_use]
     pub fn apply(&self, projection: &dyn Projection, event: &RecordedEvent, catalog: &Catalog) -> Applied {
+        if event.event_type.as_str() == SUBJECT_ERASED && !projection.forgets() {
+            return Applied::Changes(BTreeMap::new());
+        }
         let mut rows = Rows { memory: self, staged: BTreeMap::new(), missing: Vec::new() };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             projection.apply(&ProjectedEvent::new(event, catalog)?, &mut rows)

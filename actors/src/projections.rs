@@ -45,6 +45,10 @@ impl Projections {
         self.contexts.iter().map(|context| context.name.as_str())
     }
 
+    pub(crate) fn contexts(&self) -> &[Arc<ProjectionContext>] {
+        &self.contexts
+    }
+
     /// How each stands, by name.
     ///
     /// # Errors
@@ -195,7 +199,8 @@ impl Projections {
         let operation = self.operation(id).await?;
         let is_over = operation.status != crate::ports::OperationStatus::Running;
         let context = match self.context(&operation.subject) {
-            Ok(context) if !is_over => context,
+            // A subject may be named like a projection.
+            Ok(context) if !is_over && operation.kind != crate::erasure::KIND => context,
             _ => {
                 let reason = match is_over {
                     true => "the operation is over".to_owned(),

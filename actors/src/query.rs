@@ -7,13 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
     aggregate::FieldError,
     codec::decode_members,
     id::AggregateId,
+    schema::SchemaOf,
     view::{ListRange, RowKey, Selection},
 };
 
@@ -92,6 +94,16 @@ impl PageFilter {
     }
 }
 
+/// The `data` of a list query, as documents show it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "{R}List")]
+pub struct Rows<R> {
+    /// The page.
+    pub items: Vec<R>,
+    /// Where the next page starts, as the filter `cursor`; `null` past the end.
+    pub next_cursor: Option<String>,
+}
+
 /// A query type of one projection.
 #[derive(Clone)]
 pub struct QueryType {
@@ -101,6 +113,10 @@ pub struct QueryType {
     pub projection: String,
     /// One sentence for people.
     pub description: &'static str,
+    /// The schema of its filters, for documents; none is shown as an object.
+    pub filters: Option<SchemaOf>,
+    /// The schema of its answer's `data`, for documents.
+    pub data: Option<SchemaOf>,
     plan: Arc<Plan>,
 }
 
@@ -120,7 +136,14 @@ impl QueryType {
         plan: impl Fn(F) -> Result<QueryPlan, Vec<FieldError>> + Send + Sync + 'static,
     ) -> Self {
         let plan = move |filters: &RawValue| plan(decode_members(filters)?);
-        Self { name, projection: projection.into(), description, plan: Arc::new(plan) }
+        Self { name, projection: projection.into(), description, filters: None, data: None, plan: Arc::new(plan) }
+    }
+
+    /// Shows in documents what its filters `F` and its answer's `data` are: a row `R`, or [`Rows<R>`](Rows).
+    #[must_use]
+    pub fn documented<F: JsonSchema + 'static, R: JsonSchema + 'static>(self) -> Self {
+        let (filters, data) = (SchemaOf::type_of::<F>(), SchemaOf::type_of::<R>());
+        Self { filters: Some(filters), data: Some(data), ..self }
     }
 
     /// What a query with these filters reads.

@@ -26,6 +26,7 @@ use crate::{
     observe::{Metrics, Pulse},
     ports::{Clock, StoreError},
     recovery::{Recovered, Recovery, RecoveryError},
+    vault::Vault,
     version::Sequence,
     work::{Stage, Work},
 };
@@ -35,6 +36,7 @@ pub(crate) struct WriteSide {
     pub registry: Registry,
     pub recovery: Recovery,
     pub recoveries: Semaphore,
+    pub vault: Arc<Vault>,
     pub journal: mpsc::Sender<Box<Member>>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,

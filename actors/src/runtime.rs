@@ -15,6 +15,7 @@ use crate::{
     aggregate_actor::AggregateMessage,
     catalog::Catalog,
     command_bus::{Action, CommandBus, CommandRequest, CommandResult},
+    erasure::Erasures,
     error::CommandError,
     feed::Feed,
     freshness::Freshness,
@@ -39,6 +40,7 @@ pub struct Runtime {
     history: History,
     projections: ProjectionsLife,
     sagas: SagasLife,
+    erasures: Erasures,
     write_side: Arc<WriteSide>,
     supervisor: ActorCell,
     stop: CancellationToken,
@@ -108,6 +110,12 @@ impl Runtime {
     #[must_use]
     pub fn sagas(&self) -> &Sagas {
         &self.sagas.handle
+    }
+
+    /// Erasures of personal data.
+    #[must_use]
+    pub fn erasures(&self) -> &Erasures {
+        &self.erasures
     }
 
     /// Where read models lie.
@@ -235,6 +243,7 @@ impl Runtime {
         let limits = &self.write_side.limits;
         // First, so that no step is begun that nobody would finish.
         self.sagas.shutdown().await;
+        self.erasures.shutdown().await;
         self.bus.permits.close();
         let give_up = Instant::now() + limits.drain;
         let is_idle = || self.bus.permits.available_permits() >= limits.commands_in_flight_max;

@@ -5,6 +5,7 @@
 //! command ids that derive from the instance, so a crash repeats what the target then recognises.
 
 mod definitions;
+mod documented;
 mod draft;
 mod event;
 mod ids;
@@ -17,6 +18,7 @@ mod tests;
 use std::{fmt::Debug, time::Duration};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -42,6 +44,7 @@ use crate::{
     aggregate::FieldError,
     id::{AggregateId, AggregateType, CommandId, EventType},
     projection::ProjectedEvent,
+    schema::SchemaOf,
     version::{Position, Sequence},
 };
 
@@ -69,6 +72,11 @@ pub trait Saga: Debug + Send + Sync + 'static {
     fn check(&self, data: &Value) -> Vec<FieldError> {
         let _ = data;
         Vec::new()
+    }
+
+    /// The schema of that data, for documents; none by default, which is shown as an object.
+    fn data_schema(&self) -> Option<SchemaOf> {
+        None
     }
 
     /// How long an instance may take, unless its start says otherwise; then [`SagaInput::TimerFired`] tells it, with the
@@ -219,7 +227,7 @@ pub struct RoutedEvent {
 }
 
 /// Why something was refused, undone or set aside.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// A stable word, such as `insufficient-funds`, `timeout` or `cancelled`.
     pub code: String,
@@ -239,7 +247,7 @@ impl Reason {
 }
 
 /// Whether a command does a step or undoes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepDirection {
     /// Does it.

@@ -16,11 +16,17 @@ use crate::{
     envelope::{EventBody, Metadata, NewEvent, Snapshot, StreamHead},
     error::CommandError,
     id::{AggregateId, AggregateType, EventId},
+    personal::SUBJECT_ERASED,
     recovery::Recovered,
     registry::WriteSide,
     saga::SAGA_TYPE,
     version::{Position, Sequence},
 };
+
+mod sealing;
+
+use sealing::Sealing;
+pub(crate) use sealing::Undecided;
 
 /// Streams of these types are written by the runtime only.
 const RESERVED_TYPES: [&str; 1] = [SAGA_TYPE];
@@ -72,10 +78,11 @@ impl Speculative {
         &mut self,
         write_side: &WriteSide,
         request: &CommandRequest,
-    ) -> Result<(Answer, Vec<NewEvent>), CommandError> {
+    ) -> Result<(Answer, Vec<NewEvent>), Undecided> {
         let model = self.model(write_side, request)?;
         if !request.expected.is_met_by(self.head.sequence) {
-            return Err(CommandError::PreconditionFailed { current_version: self.head.sequence, replayed: false });
+            let current_version = self.head.sequence;
+            return Err(CommandError::PreconditionFailed { current_version, replayed: false }.into());
         }
         let metadata = Metadata {
             command_id: request.command_id,
@@ -85,8 +92,13 @@ impl Speculative {
             actor: Some(request.principal.name.clone()),
         };
         let Some((_, instance)) = &mut self.stream else {
-            return Err(CommandError::Internal { reason: "the state is not loaded".to_owned() });
+            return Err(CommandError::Internal { reason: "the state is not loaded".to_owned() }.into());
         };
+        let sealing = Sealing::of(&write_side.vault, &model, &self.aggregate_id, request.dry_run);
+        // On a copy: an append is admitted whole or not at all, and what cannot be sealed has not happened.
+        let is_trial = request.dry_run || matches!(request.action, Action::Append(_)) || sealing.is_in_doubt();
+        let mut trial = is_trial.then(|| instance.duplicate());
+        let deciding = trial.as_mut().unwrap_or(instance);
         let decided = match &request.action {
             Action::Command(command) => {
                 let context = DecisionContext {
@@ -95,33 +107,30 @@ impl Speculative {
                     now: write_side.clock.now(),
                     metadata: &metadata,
                 };
-                let mut trial = request.dry_run.then(|| instance.duplicate());
-                let decided = trial.as_mut().unwrap_or(instance).decide(command, &context);
+                let decided = deciding.decide(command, &context);
                 decided.map_err(|decline| declined(decline, command.name, &model, write_side))?
             }
-            Action::Append(append) => {
-                // On a copy: an append is admitted whole or not at all.
-                let mut trial = instance.duplicate();
-                let decided = admit(&mut *trial, append, &model, write_side, &self.aggregate_id)?;
-                if !request.dry_run {
-                    *instance = trial;
-                }
-                decided
-            }
+            Action::Append(append) => admit(&mut **deciding, append, &model, write_side, &self.aggregate_id)?,
             Action::Named { command_type, .. } => {
-                return Err(CommandError::Internal { reason: format!("{command_type} was not decoded") });
+                return Err(CommandError::Internal { reason: format!("{command_type} was not decoded") }.into());
             }
         };
-        Ok(self.placed(request, &model, &metadata, decided))
+        sealing.check(&model, &self.aggregate_id, &decided)?;
+        if let Some(trial) = trial.filter(|_| !request.dry_run) {
+            *instance = trial;
+        }
+        Ok(self.placed(write_side, request, &model, &metadata, decided, &sealing))
     }
 
     /// Gives decided events their places, ids and digests, and the answer that goes with them.
     fn placed(
         &mut self,
+        write_side: &WriteSide,
         request: &CommandRequest,
         model: &Arc<dyn Model>,
         metadata: &Metadata,
         decided: Vec<DecidedEvent>,
+        sealing: &Sealing,
     ) -> (Answer, Vec<NewEvent>) {
         let metadata = Bytes::from(serde_json::to_vec(metadata).unwrap_or_else(|_| b"{}".to_vec()));
         let mut head = self.head;
@@ -132,11 +141,13 @@ impl Speculative {
                     Action::Append(append) => append.events.get(ordinal as usize).and_then(|event| event.event_id),
                     Action::Command(_) | Action::Named { .. } => None,
                 };
+                let event_id = chosen.unwrap_or_else(|| EventId::derived(request.command_id, ordinal));
+                let data = sealing.seal(&write_side.vault, &self.aggregate_id, event_id, &event);
                 let body = EventBody {
-                    event_id: chosen.unwrap_or_else(|| EventId::derived(request.command_id, ordinal)),
+                    event_id,
                     event_type: event.event_type,
                     schema_version: event.schema_version,
-                    data: event.data,
+                    data,
                     metadata: metadata.clone(),
                 };
                 NewEvent::following(&mut head, &self.aggregate_id, model.aggregate_type(), body)
@@ -231,7 +242,8 @@ fn admit(
     let mut decided = Vec::with_capacity(append.events.len());
     for (index, event) in append.events.iter().enumerate() {
         let owner = catalog.owner_of_event(event.event_type.as_str());
-        let is_theirs = owner.is_some_and(|owner| owner != model.aggregate_type());
+        let is_theirs =
+            owner.is_some_and(|owner| owner != model.aggregate_type()) || event.event_type.as_str() == SUBJECT_ERASED;
         let admitted =
             if is_theirs { Err(Decline::UnknownEventType) } else { instance.admit(id, &event.event_type, &event.data) };
         decided.push(admitted.map_err(|decline| {

@@ -170,12 +170,12 @@ impl Upcasters {
     pub fn current(&self, event: &RecordedEvent, current: u32) -> Result<Bytes, CodecError> {
         let (event_type, stored) = (event.event_type.as_str(), event.schema_version);
         if stored == current {
-            return Ok(event.data.clone());
+            return Ok(event.payload().clone());
         }
         if stored > current {
             return Err(CodecError::FutureVersion { event_type: event_type.to_owned(), stored, current });
         }
-        let payload = serde_json::from_slice(&event.data)
+        let payload = serde_json::from_slice(event.payload())
             .map_err(|error| CodecError::Decode { event_type: event_type.to_owned(), detail: error.to_string() })?;
         let lifted = self.lift(event_type, stored, current, payload)?;
         crate::codec::encode(&lifted).map(Bytes::from)

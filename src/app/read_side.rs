@@ -66,6 +66,11 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// The query types.
+    pub fn queries(self) -> QueryCatalog {
+        self.queries
+    }
+
     /// Hands it to the runtime, with its bounds.
     pub fn into_builder(self, mut builder: RuntimeBuilder, settings: &Settings) -> RuntimeBuilder {
         let common = projection_limits(settings);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     memory::MemoryStore,
-    ports::{EventStore, SnapshotStore, StoreError, SystemClock, ViewStore, Wakeups},
+    ports::{EventStore, Scrubber, SnapshotStore, StoreError, SubjectKeys, SystemClock, ViewStore, Wakeups},
 };
 use tokio::time::Instant;
 
@@ -176,6 +176,30 @@ impl Storage {
     /// The read models.
     #[must_use]
     pub fn views(&self) -> Arc<dyn ViewStore> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// The keys of subjects.
+    #[must_use]
+    pub fn subject_keys(&self) -> Arc<dyn SubjectKeys> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// What overwrites removed content.
+    #[must_use]
+    pub fn scrubber(&self) -> Arc<dyn Scrubber> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             #[cfg(feature = "sqlite")]

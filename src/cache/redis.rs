@@ -47,6 +47,9 @@ impl Default for RedisCacheOptions {
     }
 }
 
+/// Keys looked at in one step of a sweep.
+const SCAN_KEYS: u32 = 1_000;
+
 /// Answers in a Redis.
 pub struct RedisCache {
     link: Arc<Link>,
@@ -130,6 +133,28 @@ impl RedisCache {
         }
     }
 
+    /// Walks all keys and removes those that begin like this, page by page.
+    async fn remove(&self, prefix: &str) -> Result<(), CacheUnavailable> {
+        let mut connection = self.link.connections().ok_or(CacheUnavailable)?.writes;
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCAN_KEYS);
+            let page = timeout(PATIENCE, scan.query_async::<(u64, Vec<String>)>(&mut connection)).await;
+            let Ok(Ok((next, keys))) = page else { return Err(CacheUnavailable) };
+            if !keys.is_empty() {
+                let mut unlink = redis::cmd("UNLINK");
+                unlink.arg(keys);
+                let done = timeout(PATIENCE, unlink.exec_async(&mut connection)).await;
+                let Ok(Ok(())) = done else { return Err(CacheUnavailable) };
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
     async fn ask(&self, key: &str) -> Result<Option<CachedAnswer>, CacheUnavailable> {
         let mut connection = self.link.connections().ok_or(CacheUnavailable)?.reads;
         let command = redis::Cmd::get(key);
@@ -162,6 +187,10 @@ impl QueryCache for RedisCache {
             // A full queue: the answer is read from the database next time.
             let _ = self.queue.try_send((key, answer));
         }
+    }
+
+    fn sweep<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(), CacheUnavailable>> {
+        Box::pin(self.remove(prefix))
     }
 }
 

@@ -3,7 +3,12 @@
 use std::{fmt, io, process::ExitCode};
 
 use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
-use event_sourcing_cqrs::{app::AppError, settings::SettingsError, store::OpenError, telemetry::TelemetryError};
+use event_sourcing_cqrs::{
+    app::{AppError, MasterKeyError},
+    settings::SettingsError,
+    store::OpenError,
+    telemetry::TelemetryError,
+};
 
 #[cfg(any(feature = "http", test))]
 use event_sourcing_cqrs::wire::{Problem, ProblemMember};
@@ -157,6 +162,8 @@ impl From<AppError> for Failure {
                 return Self::not_found(error.to_string())
                     .and("`serve` and `migrate` make it; --database-url or DATABASE_URL names another");
             }
+            AppError::MasterKeys(MasterKeyError::Store(StoreError::Unavailable { .. })) => Exit::Unavailable,
+            AppError::MasterKeys(_) => Exit::Usage,
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
             AppError::Integrity { .. } => Exit::Usage,
@@ -203,6 +210,7 @@ impl From<CommandError> for Failure {
             | CommandError::Conflict { .. }
             | CommandError::TypeMismatch { .. }
             | CommandError::ReservedStream { .. }
+            | CommandError::SubjectErased { .. }
             | CommandError::EventIdReused { .. }
             | CommandError::KeyInProgress => Exit::Conflict,
             CommandError::Unauthenticated | CommandError::Forbidden { .. } => Exit::Denied,

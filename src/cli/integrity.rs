@@ -32,7 +32,7 @@ pub(crate) enum Key {
 impl Integrity {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let target = Target::open(&context).await?;
+        let target = Target::open_inspecting(&context).await?;
         let text = match (&target, self) {
             (Target::Local(local), Self::Checkpoint) => match evidence(local)?.newest_outside().await {
                 Ok(Some(signed)) => Ok(signed.note),

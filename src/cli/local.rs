@@ -49,7 +49,8 @@ impl Local {
                 .and("--url talks to the server that holds it"));
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
-        let (follows, works) = (part != Part::Looks, part == Part::Works);
+        let (follows, works) = (matches!(part, Part::Follows | Part::Works), part == Part::Works);
+        let builder = builder.open_personal(part != Part::Inspects);
         let builder =
             builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false).seal(false);
         let local = Self { app: builder.start().await?, timeout: context.timeout };

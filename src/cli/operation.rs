@@ -6,9 +6,10 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use event_sourcing_actors::ports::OperationStatus;
+use event_sourcing_actors::{erasure, ports::OperationStatus};
 use event_sourcing_cqrs::wire;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
@@ -187,21 +188,34 @@ fn hint(operation: &wire::Operation) -> String {
     format!("`operation show {id}` tells how it stands, `operation cancel {id}` gives it up")
 }
 
+/// The part of a result that tells what an operation waits for.
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    waiting_for: Vec<String>,
+}
+
 /// Progress on standard error: a bar on a terminal, lines now and then elsewhere.
 #[derive(Debug)]
 struct Progress {
     bar: ProgressBar,
     said: Option<(Instant, u64)>,
+    /// What is counted.
+    unit: &'static str,
+    /// What it was last said to wait for.
+    waiting_for: Vec<String>,
 }
 
 impl Progress {
     fn new(operation: &wire::Operation) -> Self {
-        let template = "{msg}  {pos} of {len} events  {wide_bar}  {per_sec}  {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let unit = if operation.kind == erasure::KIND { "steps" } else { "events" };
+        let rate = if operation.kind == erasure::KIND { "" } else { "  {per_sec}  {eta} left" };
+        let template = format!("{{msg}}  {{pos}} of {{len}} {unit}  {{wide_bar}}{rate}");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         // Draws to standard error, and nothing at all where that is no terminal.
         let bar = ProgressBar::new(operation.progress.total).with_style(style);
         bar.set_message(harmless(&format!("{} of {}", operation.kind, operation.subject)));
-        Self { bar, said: None }
+        Self { bar, said: None, unit, waiting_for: Vec::new() }
     }
 
     fn show(&mut self, operation: &wire::Operation) {
@@ -211,8 +225,22 @@ impl Progress {
         let is_due = self.said.is_none_or(|(at, said)| at.elapsed() >= SAY && said != done);
         if self.bar.is_hidden() && is_due {
             self.said = Some((Instant::now(), done));
-            let so_far = if total == 0 { "begun".to_owned() } else { format!("{done} of {total} events") };
+            let so_far = if total == 0 { "begun".to_owned() } else { format!("{done} of {total} {}", self.unit) };
             talk(&harmless(&format!("{} of {}: {so_far}", operation.kind, operation.subject)));
+        }
+        self.show_waiting(operation);
+    }
+
+    /// What it waits for, each time that changes: an operator may have to act.
+    fn show_waiting(&mut self, operation: &wire::Operation) {
+        let result = operation.result.as_ref().and_then(|result| serde_json::from_str::<Waiting>(result.get()).ok());
+        let waiting_for = result.map(|result| result.waiting_for).unwrap_or_default();
+        if waiting_for != self.waiting_for {
+            for reason in &waiting_for {
+                let words = harmless(&format!("{} of {} waits: {reason}", operation.kind, operation.subject));
+                self.bar.suspend(|| talk(&words));
+            }
+            self.waiting_for = waiting_for;
         }
     }
 

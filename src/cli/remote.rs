@@ -55,6 +55,10 @@ impl Remote {
         Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), timeout })
     }
 
+    pub(crate) async fn openapi(&self) -> Result<Value, Failure> {
+        self.get("/api/v1/openapi.json".to_owned()).await
+    }
+
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
         let path = format!("/api/v1/events?after={}&limit={}{}", query.after, query.limit, filter(&query.filter));
         self.get(path).await

@@ -11,7 +11,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     if context.url.is_some() {
         return Err(Failure::usage("--url is for words that talk to a server, not for the server itself"));
     }
-    Box::pin(serve(context.settings)).await.map_err(|error| match error {
+    Box::pin(serve(context.settings, context.log)).await.map_err(|error| match error {
         ServeError::App(error) => error.into(),
         ServeError::Bind { .. } | ServeError::Io(_) | ServeError::Died(_) | ServeError::Stop(_) => {
             Failure::new(Exit::Failed, error.to_string())

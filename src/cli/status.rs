@@ -28,7 +28,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     if let Some(url) = &context.url {
         return of_server(&context, url).await;
     }
-    let local = Local::open(&context, Part::Looks).await?;
+    let local = Local::open(&context, Part::Inspects).await?;
     let status = of_store(&context, &local).await;
     local.close().await;
     let status = status?;

@@ -134,6 +134,8 @@ pub(crate) enum SagaChange {
 /// What this process does on the store while a word runs. What a process beside it does already, it leaves to that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// Looks at what is stored, and opens nothing personal: it needs no master key.
+    Inspects,
     /// Reads and writes it.
     Looks,
     /// Keeps its read models, too.
@@ -159,6 +161,11 @@ impl Target {
     /// Opens the store, or makes ready to talk to the server.
     pub(crate) async fn open(context: &Context) -> Result<Self, Failure> {
         Self::open_as(context, Part::Looks).await
+    }
+
+    /// The same for words that look at evidence, also in a backup far from its master key.
+    pub(crate) async fn open_inspecting(context: &Context) -> Result<Self, Failure> {
+        Self::open_as(context, Part::Inspects).await
     }
 
     /// The same for words that need read models: this process keeps them too while it runs, unless a server beside it
@@ -280,6 +287,11 @@ impl Target {
         request: ParkedRequest,
     ) -> Result<wire::Operation, Failure> {
         ask!(self, settle(name, position, request))
+    }
+
+    /// Begins to erase a person's data.
+    pub(crate) async fn erase(&self, subject: &AggregateId) -> Result<wire::Operation, Failure> {
+        ask!(self, erase(subject))
     }
 
     /// One operation.

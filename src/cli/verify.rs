@@ -53,7 +53,7 @@ impl Verify {
         if context.url.is_some() && (self.accept_rollback || self.backup) {
             return Err(Failure::usage("--accept-rollback and --backup work on the configured store, not with --url"));
         }
-        let target = Target::open(&context).await?;
+        let target = Target::open_inspecting(&context).await?;
         let result = match (&target, &self.stream) {
             (_, Some(stream)) => {
                 target.verify_stream(stream).await.and_then(|report| told_stream(context.output, &report))

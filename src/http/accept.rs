@@ -1,7 +1,11 @@
 //! Connections: accepted here rather than by warp's own server, which bounds neither their number nor their heads and
 //! whose graceful end waits for ever on one open event stream.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use hyper::{
     server::conn::http1,
@@ -46,7 +50,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Drained {
     let metrics = HttpMetrics::new(context.runtime.metrics());
-    let server = Arc::new(Server { context, options, metrics, shutdown: shutdown.clone() });
+    let server = Arc::new(Server { context, options, metrics, openapi: OnceLock::new(), shutdown: shutdown.clone() });
     let permits = Arc::new(Semaphore::new(server.options.connections_max.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(next(&listener, &permits)).await {

@@ -1,6 +1,7 @@
 //! `GET /api/v1/aggregates[/{aggregate_id}]`: which streams there are, and the state of one.
 
 use event_sourcing_actors::{AggregateId, AggregateType, Sequence};
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::http::header;
 
@@ -13,18 +14,27 @@ use super::{
 };
 use crate::wire::State;
 
-#[derive(Serialize)]
-struct Page<'a> {
+/// A page of streams.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AggregatePage")]
+pub(super) struct Page<'a> {
     items: Vec<Listed<'a>>,
+    /// Where the next page starts; `null` past the end.
     next_cursor: Option<AggregateId>,
 }
 
-#[derive(Serialize)]
+/// A stream in the list.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedAggregate")]
 struct Listed<'a> {
+    #[schemars(with = "AggregateId")]
     aggregate_id: &'a str,
+    #[schemars(with = "AggregateType")]
     aggregate_type: &'a str,
     version: u64,
     position: u64,
+    /// When its last event was recorded.
+    #[schemars(with = "chrono::DateTime<chrono::Utc>")]
     recorded_at: String,
 }
 

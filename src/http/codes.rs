@@ -25,7 +25,7 @@ codes! {
     MALFORMED_BODY "malformed-body" BAD_REQUEST "The body is not what this route takes"
         "The body is no JSON, nests too deeply, or its top-level members are missing, unknown, repeated or of a wrong type. `errors` says which.";
     MALFORMED_HEADER "malformed-header" BAD_REQUEST "A header is not what this route takes"
-        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *; Es-Min-Position or Es-As-Of-Position is one position, a whole number.";
+        "An Idempotency-Key is 1 to 255 visible ASCII characters; If-Match names one version, as in \"17\"; If-None-Match of a command is *; Es-Min-Position or Es-As-Of-Position is one position, a whole number. A head that is no HTTP/1.1 at all gets this code, too.";
     INVALID_TIME "invalid-time" BAD_REQUEST "A time is not valid"
         "Times are RFC 3339 with an offset, as in 2024-01-01T00:00:00Z.";
     INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"
@@ -33,19 +33,21 @@ codes! {
     UNAUTHENTICATED "unauthenticated" UNAUTHORIZED "Authentication is required"
         "Send Authorization: Bearer with an API key or a JWT.";
     FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
-        "The principal lacks the role that `detail` names.";
+        "The principal lacks the role that `detail` names. Use another key, or have an operator grant the role.";
     NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
-        "No such path or row.";
+        "No such path or row. GET / lists all paths; `detail` says what was looked for.";
     UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"
-        "No event was ever recorded under this id.";
+        "No event was ever recorded under this id. GET /api/v1/aggregates lists the ids that there are.";
     UNKNOWN_PROJECTION "unknown-projection" NOT_FOUND "The projection does not exist"
         "`nearest` lists the known names closest to it; GET /api/v1/projections lists all.";
     UNKNOWN_OPERATION "unknown-operation" NOT_FOUND "The operation does not exist"
-        "GET /api/v1/operations lists those on record.";
+        "No operation has this id, or it was cleared away. GET /api/v1/operations lists those on record.";
     UNKNOWN_SAGA "unknown-saga" NOT_FOUND "The saga does not exist"
         "No saga was ever started under this id. GET /api/v1/sagas lists them.";
+    UNKNOWN_SUBJECT "unknown-subject" NOT_FOUND "Nothing is known of this person"
+        "No event with personal members was ever recorded under this id.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
-        "The header Allow lists the methods of this path.";
+        "The header Allow lists the methods of this path. GET / lists all paths with theirs.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
         "The route answers application/json; event lists also application/x-ndjson and text/event-stream.";
     REQUEST_TIMEOUT "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time"
@@ -53,13 +55,15 @@ codes! {
     CONCURRENCY_CONFLICT "concurrency-conflict" CONFLICT "Other writers were faster each time"
         "Nothing was done. Send the request again.";
     AGGREGATE_TYPE_MISMATCH "aggregate-type-mismatch" CONFLICT "The aggregate is of another type"
-        "An id belongs to the type of its first event, for ever.";
+        "An id belongs to the type of its first event, for ever. `actual` is that type; use another id for another aggregate.";
     EVENT_ID_REUSED "event-id-reused" CONFLICT "The event id belongs to another event"
         "Event ids are unique in the whole store. Repeating one is fine only with equal content.";
     IDEMPOTENCY_IN_PROGRESS "idempotency-in-progress" CONFLICT "A request with this key is still running"
         "Send the same request with the same key again in a moment; it gets the answer of the first.";
     RESERVED_STREAM "reserved-stream" CONFLICT "The stream is written by the system only"
-        "Streams of sagas take no events from outside.";
+        "Streams of sagas take no events and no commands from outside. POST /api/v1/sagas starts one; retry and cancel steer it.";
+    SUBJECT_ERASED "subject-erased" CONFLICT "The person's data was erased"
+        "What was erased does not come back, and no new personal data is taken under this id. Register the person anew under another.";
     REBUILD_IN_PROGRESS "rebuild-in-progress" CONFLICT "The projection is being rebuilt"
         "`operation_id` names the rebuild under way. Follow it at /api/v1/operations/{id}, or cancel it there with DELETE.";
     NOTHING_TO_ROLL_BACK "nothing-to-roll-back" CONFLICT "The projection has no earlier rows"
@@ -78,22 +82,26 @@ codes! {
         "`current_version` says where it is. Read it again, decide anew, and send that version in If-Match.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
         "Bodies are at most 1 MiB, those of POST /api/v1/events 4 MiB.";
+    URI_TOO_LONG "uri-too-long" URI_TOO_LONG "The path and query are too long"
+        "The first line of a request is at most 64 KiB. Send what is long in a body: POST /api/v1/queries takes filters there.";
     UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body's media type is not supported"
         "Send Content-Type: application/json, in UTF-8 and without a content encoding.";
     VALIDATION_FAILED "validation-failed" UNPROCESSABLE_ENTITY "The input is not valid"
         "`errors` names each wrong member by a JSON pointer; /query/… is a parameter of the URL.";
     UNKNOWN_COMMAND_TYPE "unknown-command-type" UNPROCESSABLE_ENTITY "No aggregate has this command type"
-        "`nearest` lists the known names closest to it.";
+        "`nearest` lists the known names closest to it; GET /api/v1/openapi.json has all commands with their members.";
     UNKNOWN_QUERY_TYPE "unknown-query-type" UNPROCESSABLE_ENTITY "No projection has this query type"
-        "`nearest` lists the known names closest to it.";
+        "`nearest` lists the known names closest to it; GET /api/v1/openapi.json has all queries with their filters.";
     UNKNOWN_EVENT_TYPE "unknown-event-type" UNPROCESSABLE_ENTITY "The stream does not take this event type"
         "A stream of an aggregate takes that aggregate's event types only, a generic one any that no aggregate owns.";
     UNKNOWN_SAGA_TYPE "unknown-saga-type" UNPROCESSABLE_ENTITY "There is no saga of this type"
-        "`nearest` lists the known names closest to it.";
+        "`nearest` lists the known names closest to it; GET /api/v1/openapi.json has all sagas with their data.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
         "Keys are remembered for 24 h. Use a new key for each new request.";
     DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"
         "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
+    HEAD_TOO_LARGE "head-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The head of the request is too large"
+        "All headers together are at most 64 KiB, and there are at most 100 of them. Look for cookies or tokens that a proxy adds.";
     INTERNAL "internal" INTERNAL_SERVER_ERROR "The server failed"
         "A fault of this program or of its configuration. The server's log tells more under the `trace_id`.";
     INTEGRITY_VIOLATION "integrity-violation" INTERNAL_SERVER_ERROR "What is stored is not what was recorded"

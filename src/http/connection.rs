@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::HttpOptions;
+use super::{HttpOptions, unreadable::problem_instead};
 
 /// Whether a request is being served: from the end of its head to the end of its answer.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +87,8 @@ pub(super) struct Timed<T> {
     stream: T,
     busy: Busy,
     awaits: Awaits,
+    /// What is written in place of a bare refusal of hyper's, and how much of it is.
+    instead: Option<(Vec<u8>, usize)>,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
     head_deadline: Duration,
@@ -100,6 +102,7 @@ impl<T> Timed<T> {
             stream,
             busy,
             awaits: Awaits::FirstHead,
+            instead: None,
             reading: None,
             writing: None,
             head_deadline: options.head_deadline,
@@ -166,8 +169,37 @@ impl<T: AsyncWrite + Unpin> Timed<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> Timed<T> {
+    /// Takes a problem over in place of these bytes, if they are a bare refusal; then they count as written.
+    fn replaces(&mut self, bytes: &[u8]) -> bool {
+        if let Some(problem) = problem_instead(bytes) {
+            self.instead = Some((problem, 0));
+        }
+        self.instead.is_some()
+    }
+
+    /// Writes what there is in place of a bare refusal.
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((problem, at)) = &mut self.instead {
+            let written = Pin::new(&mut self.stream).poll_write(context, &problem[*at..]);
+            if let Poll::Ready(Ok(count)) = written {
+                *at += count;
+                if *at >= problem.len() || count == 0 {
+                    self.instead = None;
+                }
+            }
+            ready!(self.watched(written, context))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(context))?;
+        if self.replaces(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watched(written, context)
     }
@@ -176,6 +208,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(context))?;
+        if let [only] = slices
+            && self.replaces(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.watched(written, context)
     }
@@ -183,9 +221,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         self.stream.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -3,22 +3,25 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use bytes::Bytes;
 use event_sourcing_actors::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::{HttpOptions, health::HealthCheck, integrity::IntegrityCheck, metrics::HttpMetrics};
-use crate::integrity::Integrity;
+use crate::{integrity::Integrity, telemetry::LogControl, wire::Setting};
 
 /// The runtime behind the door, its health checks, and whether the process wants traffic.
 pub struct HttpContext {
     pub(super) runtime: Arc<Runtime>,
     pub(super) checks: Vec<Arc<dyn HealthCheck>>,
     pub(super) integrity: Option<Arc<Integrity>>,
+    pub(super) settings: Option<Vec<Setting>>,
+    pub(super) log: Option<LogControl>,
     is_draining: AtomicBool,
     is_starting: AtomicBool,
 }
@@ -37,6 +40,8 @@ impl HttpContext {
             runtime,
             checks: Vec::new(),
             integrity: None,
+            settings: None,
+            log: None,
             is_draining: AtomicBool::new(false),
             is_starting: AtomicBool::new(false),
         }
@@ -56,6 +61,18 @@ impl HttpContext {
         self.checks.push(Arc::new(IntegrityCheck(integrity.clone())));
         self.integrity = Some(integrity);
         self
+    }
+
+    /// Shows these settings at `/api/v1/config`; secrets must be masked in them already.
+    #[must_use]
+    pub fn settings(self, settings: Vec<Setting>) -> Self {
+        Self { settings: Some(settings), ..self }
+    }
+
+    /// Lets `/api/v1/log-level` change the level of this log.
+    #[must_use]
+    pub fn log(self, log: LogControl) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Turns readiness off and asks clients to leave their connections; requests are still served.
@@ -87,6 +104,8 @@ pub(super) struct Server {
     pub context: Arc<HttpContext>,
     pub options: HttpOptions,
     pub metrics: HttpMetrics,
+    /// The OpenAPI document, made when it is first asked for.
+    pub openapi: OnceLock<Bytes>,
     /// Ends the streams that would go on for ever.
     pub shutdown: CancellationToken,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use event_sourcing_actors::{
     FieldError, RecoveryError, Sequence, codec::CodecError, error::CommandError, ports::StoreError,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use warp::{
@@ -32,18 +33,27 @@ pub(super) struct Problem {
 }
 
 /// A problem as it is written: what people look for first comes first.
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Document<'a> {
+    /// Leads to a page about the code.
     #[serde(rename = "type")]
     kind: String,
+    /// In few words.
     title: &'a str,
     status: u16,
+    /// What happened, in a sentence.
     detail: &'a str,
+    /// The path of the request.
     instance: &'a str,
+    /// Stable name.
     code: &'a str,
+    /// By which log lines are found.
     trace_id: &'a str,
+    /// What is wrong with which member of the input, by JSON pointer.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// Further facts, such as `nearest` or `current_version`.
     #[serde(flatten)]
     members: &'a Map<String, Value>,
 }
@@ -108,9 +118,9 @@ impl Problem {
         }
     }
 
-    /// The response.
-    pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
-        let mut response = super::reply::json(&Document {
+    /// As JSON.
+    pub fn document(&self, instance: &str, ids: &Ids) -> Vec<u8> {
+        let document = Document {
             kind: format!("/problems/{}", self.code.name),
             title: self.code.title,
             status: self.code.status.as_u16(),
@@ -120,10 +130,16 @@ impl Problem {
             trace_id: ids.trace_id(),
             errors: &self.errors,
             members: &self.members,
-        });
+        };
+        // A tree with text keys is always written.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// The response.
+    pub fn into_response(self, instance: &str, ids: &Ids) -> Response {
+        let mut response = super::reply::bytes(self.document(instance, ids), "application/problem+json");
         *response.status_mut() = self.code.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         response
     }
@@ -178,6 +194,7 @@ impl Problem {
             }
             CommandError::Conflict { .. } => Self::new(CONCURRENCY_CONFLICT, detail),
             CommandError::ReservedStream { .. } => Self::new(RESERVED_STREAM, detail),
+            CommandError::SubjectErased { .. } => Self::new(SUBJECT_ERASED, detail),
             CommandError::KeyReused => Self::new(IDEMPOTENCY_KEY_REUSED, detail),
             CommandError::Forbidden { .. } => Self::new(FORBIDDEN, detail),
             CommandError::Draining => Self::new(DRAINING, detail),
@@ -312,6 +329,7 @@ mod tests {
                 (409, "aggregate-type-mismatch", false),
             ),
             (CommandError::ReservedStream { aggregate_id: aggregate_id.clone() }, (409, "reserved-stream", false)),
+            (CommandError::SubjectErased { aggregate_id: aggregate_id.clone() }, (409, "subject-erased", false)),
             (CommandError::EventIdReused { event_id: EventId(Uuid::nil()) }, (409, "event-id-reused", false)),
             (CommandError::KeyReused, (422, "idempotency-key-reused", false)),
             (CommandError::KeyInProgress, (409, "idempotency-in-progress", true)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use event_sourcing_actors::{
-    EventFilter, Position, Sequence,
+    EventFilter, Position, RecordedEvent, Sequence,
     ports::{Direction, StreamRange},
 };
 use warp::http::{HeaderName, header};
@@ -13,6 +13,7 @@ use super::{
     error::{self, Answer, Problem},
     live::{self, Source},
     negotiate::{Media, negotiate},
+    query::Query,
     reply,
     request::Call,
 };
@@ -22,6 +23,33 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const OFFERED: [Media; 3] = [Media::Json, Media::Lines, Media::Stream];
 /// Windows of the store one page of the log looks through; then the caller goes on from `next_cursor`.
 const WINDOWS_PER_PAGE: u32 = 10;
+
+/// How payloads are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// With personal members opened, or tombstones where they were erased.
+    Opened,
+    /// As they are stored, which is what the checksum covers.
+    Stored,
+}
+
+impl Form {
+    fn of(query: &mut Query) -> Self {
+        if query.flag("raw").unwrap_or(false) { Self::Stored } else { Self::Opened }
+    }
+
+    /// One event in this form.
+    pub(super) fn of_event(self, event: RecordedEvent) -> RecordedEvent {
+        match self {
+            Self::Opened => event,
+            Self::Stored => RecordedEvent { opened: None, ..event },
+        }
+    }
+
+    fn given(self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.into_iter().map(|event| self.of_event(event)).collect()
+    }
+}
 
 /// The events of one stream.
 pub(super) async fn of_stream(call: Call) -> Answer {
@@ -33,12 +61,13 @@ pub(super) async fn of_stream(call: Call) -> Answer {
     };
     let mut query = call.query();
     let from = query.place("from_sequence").unwrap_or(1).max(1);
+    let form = Form::of(&mut query);
     if media != Media::Json {
         let after = after.or(query.place("after")).unwrap_or(0);
         let follow = query.flag("follow").unwrap_or(true);
         query.finish()?;
         let source = Source::Stream { id, from: Sequence(from), head: summary.head.sequence };
-        return Ok(live::reply(&call, media, source, Position(after), follow));
+        return Ok(live::reply(&call, media, source, form, Position(after), follow));
     }
     let head = summary.head.sequence;
     let to = query.place("to_sequence").unwrap_or(u64::MAX).min(head.0);
@@ -75,7 +104,7 @@ pub(super) async fn of_stream(call: Call) -> Answer {
         aggregate_id: id,
         aggregate_type: summary.aggregate_type,
         version: head,
-        events: wire::events(&events)?,
+        events: wire::events(&form.given(events))?,
         next_cursor: next_cursor.map(Sequence),
     });
     response.headers_mut().insert(header::ETAG, reply::etag(head));
@@ -95,18 +124,19 @@ pub(super) async fn of_log(call: Call) -> Answer {
         correlation_id: query.text("correlation_id").map(Arc::from),
     };
     let after = query.place("after");
+    let form = Form::of(&mut query);
     let feed = call.runtime().feed();
     if media != Media::Json {
         let follow = query.flag("follow").unwrap_or(true);
         query.finish()?;
         let after = Position(last_event_id.or(after).unwrap_or(0));
         let source = Source::Log { filter, head: feed.head().await? };
-        return Ok(live::reply(&call, media, source, after, follow));
+        return Ok(live::reply(&call, media, source, form, after, follow));
     }
     let limit = query.limit();
     query.finish()?;
     let page = feed.page(Position(after.unwrap_or(0)), &filter, limit, WINDOWS_PER_PAGE).await?;
-    Ok(reply::json(&LogPage { events: wire::events(&page.events)?, next_cursor: page.examined }))
+    Ok(reply::json(&LogPage { events: wire::events(&form.given(page.events))?, next_cursor: page.examined }))
 }
 
 impl Call {

@@ -2,7 +2,7 @@
 //!
 //! The answers follow draft-inadarei-api-health-check-06: each key of `checks` holds a list of one.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     Runtime,
@@ -10,6 +10,7 @@ use event_sourcing_actors::{
     sagas::SagaHealth,
 };
 use futures_util::future::{BoxFuture, join_all, join3};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use warp::{
@@ -23,7 +24,7 @@ use super::{error::Answer, reply, request::Call};
 const LAG_SECONDS_MAX: f64 = 10.0;
 
 /// How something is; the worst of all checks is the whole's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Fine.
@@ -35,7 +36,7 @@ pub enum HealthStatus {
 }
 
 /// The outcome of one check.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// How it is.
@@ -236,6 +237,29 @@ fn standing(status: ProjectionStatus) -> Option<Health> {
 
 fn simple(health: Health) -> Response {
     report(health.status, json!(health))
+}
+
+/// The whole answer, as documents show it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HealthReport {
+    status: HealthStatus,
+    /// Of this format.
+    version: String,
+    /// Of the program.
+    release_id: String,
+    /// Why it is not fine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    /// By name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<BTreeMap<String, Vec<Health>>>,
+    /// What was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed_value: Option<Value>,
+    /// Its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed_unit: Option<String>,
 }
 
 fn report(status: HealthStatus, mut document: Value) -> Response {

@@ -29,7 +29,7 @@ use warp::{
     reply::Response,
 };
 
-use super::{error::Problem, negotiate::Media, request::Call};
+use super::{error::Problem, events::Form, negotiate::Media, request::Call};
 use crate::wire;
 
 /// Events read at once on the way to the head.
@@ -44,9 +44,10 @@ pub(super) enum Source {
 }
 
 /// An answer that goes on.
-pub(super) fn reply(call: &Call, media: Media, source: Source, after: Position, follow: bool) -> Response {
+pub(super) fn reply(call: &Call, media: Media, source: Source, form: Form, after: Position, follow: bool) -> Response {
     let feed = call.runtime().feed();
     let events = if follow { following(feed, source, after) } else { up_to_head(feed.clone(), source, after) };
+    let events = events.map(move |event| event.map(|event| form.of_event(event))).boxed();
     let lines = written(events, media, call.server.options.stream_comment);
     let ended = lines.take_until(call.server.shutdown.clone().cancelled_owned());
     let mut response = warp::reply::stream(Shared::new(ended.boxed())).into_response();

@@ -54,6 +54,15 @@ pub(super) fn negotiate(headers: &HeaderMap, offered: &[Media]) -> Result<Media,
     })
 }
 
+/// Whether the client names HTML, as browsers do, and wants JSON no more than that.
+pub(super) fn accepts_html(headers: &HeaderMap) -> bool {
+    let texts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<(String, f32)> = texts.flat_map(|text| text.split(',')).map(range).collect();
+    let html = ranges.iter().find(|(name, _)| name == "text/html").map_or(0.0, |(_, quality)| *quality);
+    let json = ranges.iter().find(|(name, _)| name == Media::Json.name()).map_or(0.0, |(_, quality)| *quality);
+    html > 0.0 && html >= json
+}
+
 fn range(text: &str) -> (String, f32) {
     let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
     let name = parts.next().unwrap_or_default();

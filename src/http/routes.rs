@@ -17,12 +17,13 @@ use warp::{
 };
 
 use super::{
-    aggregates, body, commands,
+    aggregates, body, commands, config,
     context::Server,
+    docs,
     error::{self, Answer, Problem},
-    events, health, index, integrity, metrics, operations, problems, projections, queries, replay, reply,
+    events, health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, temporal, version,
+    sagas, subjects, temporal, version,
 };
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -47,6 +48,11 @@ macro_rules! routes {
 
 routes! {
     "/"                                       GET index::show;
+    "/docs"                                   GET docs::show;
+    "/docs/{file}"                            GET docs::file;
+    "/api/v1/openapi.json"                    GET openapi::show;
+    "/api/v1/config"                          GET config::show;
+    "/api/v1/log-level"                       PUT config::set_log_level;
     "/api/v1/commands"                        POST commands::send;
     "/api/v1/events"                          GET events::of_log, POST commands::append;
     "/api/v1/events/{aggregate_id}"           GET events::of_stream;
@@ -71,6 +77,7 @@ routes! {
     "/api/v1/projections/{name}/parked"       GET projections::parked;
     "/api/v1/projections/{name}/parked/{position}/retry" POST projections::retry;
     "/api/v1/projections/{name}/parked/{position}/skip" POST projections::skip;
+    "/api/v1/subjects/{subject_id}/erase"     POST subjects::erase;
     "/api/v1/operations"                      GET operations::list;
     "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
     "/api/v1/sagas"                           GET sagas::list, POST sagas::start;

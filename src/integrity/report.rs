@@ -1,9 +1,10 @@
 //! What a verification found, as the HTTP door answers it and the command line prints it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The outcome of a verification of the log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Whether nothing is wrong.
     pub intact: bool,
@@ -35,7 +36,7 @@ pub struct Report {
 }
 
 /// Where a log is not what it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirstBad {
     /// The first position that is wrong, or, with `to_position`, may be.
     pub position: u64,
@@ -59,7 +60,7 @@ impl FirstBad {
 }
 
 /// The outcome of a verification of one stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamReport {
     /// The stream.
     pub aggregate_id: String,
@@ -78,7 +79,7 @@ pub struct StreamReport {
 }
 
 /// Where a stream is not what it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirstBadEvent {
     /// Its place in the stream.
     pub sequence: u64,

@@ -1,7 +1,8 @@
 //! `user_activity`: users, their sessions, and the time line of what they did.
 
 use event_sourcing_actors::{
-    EventFilter,
+    EventFilter, EventType,
+    personal::{ERASED, SUBJECT_ERASED},
     projection::{ApplyError, ProjectedEvent, Projection, Rows},
     view::sort_of_instant,
 };
@@ -30,7 +31,7 @@ impl UserActivity {
     /// Its name.
     pub const NAME: &'static str = "user_activity";
     /// Version of what it does.
-    pub const VERSION: u64 = 1;
+    pub const VERSION: u64 = 2;
 }
 
 impl Projection for UserActivity {
@@ -43,12 +44,23 @@ impl Projection for UserActivity {
     }
 
     fn interest(&self) -> EventFilter {
-        interest_in::<User>()
+        let mut interest = interest_in::<User>();
+        interest.event_types.extend(EventType::new(SUBJECT_ERASED));
+        interest
+    }
+
+    fn forgets(&self) -> bool {
+        true
     }
 
     fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
         let id = event.aggregate_id.as_str();
         let known: Option<UserRow> = rows.get(USERS, "", id)?;
+        if event.event_type.as_str() == SUBJECT_ERASED {
+            let Some(user) = known else { return Ok(()) };
+            let (email, name) = (ERASED.to_owned(), ERASED.to_owned());
+            return rows.put(USERS, "", id, &UserRow { email, name, version: event.sequence, ..user });
+        }
         let change = event.domain::<UserEvent>()?;
         if let UserEvent::UserRegistered(registered) = change {
             unexpected(known, event)?;

@@ -13,6 +13,7 @@ use event_sourcing_actors::{
     Aggregate, AggregateId, AggregateType, FieldError, Sequence,
     saga::{Call, ReadRecord, Reason, SagaError, SagaRecord, Step, StepRecord, StepSaga, StepStatus},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ const CONFIRM: &str = "confirm";
 const PAY: &str = "pay";
 
 /// What a fulfilment is started with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderFulfillment {
     /// The order; `created`, with items.
@@ -116,6 +117,7 @@ pub fn order_fulfillment_saga(policy: Policy) -> StepSaga<OrderFulfillment> {
         .steps(OrderFulfillment::payment)
         .step(OrderFulfillment::confirmation)
         .step(OrderFulfillment::receipt)
+        .documented()
         .timeout(policy.timeout)
         .policy(policy.steps)
 }

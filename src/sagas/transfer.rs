@@ -4,13 +4,14 @@ use event_sourcing_actors::{
     AggregateId, FieldError,
     saga::{Call, SagaError, SagaRecord, Step, StepSaga},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Policy;
 
 /// What a transfer is started with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
     /// Who pays.
@@ -18,6 +19,7 @@ pub struct Transfer {
     /// Who receives; another one.
     to_account: AggregateId,
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     amount: i64,
 }
 
@@ -51,6 +53,7 @@ pub fn transfer_saga(policy: Policy) -> StepSaga<Transfer> {
         .step(|transfer, saga| {
             Ok(Step::command("deposit", transfer.movement(&transfer.to_account, "DepositMoney", saga)?).pivot())
         })
+        .documented()
         .timeout(policy.timeout)
         .policy(policy.steps)
 }

@@ -110,6 +110,30 @@ impl Auth {
     }
 }
 
+/// Personal data and its erasure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erasure {
+    /// File of the master keys; see [`master_key_file`](super::Settings::master_key_file).
+    pub master_key_file: Option<PathBuf>,
+    /// File that remembers whose data was erased; see [`tombstone_file`](super::Settings::tombstone_file).
+    pub tombstone_file: Option<PathBuf>,
+    /// Milliseconds for which a process uses a subject's key after it has read it.
+    pub key_life_ms: u64,
+}
+
+impl Default for Erasure {
+    fn default() -> Self {
+        Self { master_key_file: None, tombstone_file: None, key_life_ms: 5_000 }
+    }
+}
+
+impl Erasure {
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        vec![bound("erasure.key_life_ms", self.key_life_ms, 100..=300_000)]
+    }
+}
+
 /// Evidence against tampering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

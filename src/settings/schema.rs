@@ -11,7 +11,7 @@ use super::{Settings, SettingsError};
 
 /// The three files and the sections that may stand in each.
 pub(super) const FILES: [(&str, &[&str]); 3] = [
-    ("event_store.yaml", &["event_store", "auth", "integrity"]),
+    ("event_store.yaml", &["event_store", "auth", "integrity", "erasure"]),
     ("projections.yaml", &["projections", "read_models", "cache"]),
     ("cqrs.yaml", &["commands", "queries", "aggregates", "sagas", "http", "log"]),
 ];

@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod heads;
 mod journal;
+mod keys;
 mod listener;
 mod operations;
 mod parked;
@@ -43,6 +44,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("read_models", include_str!("../../migrations/postgres/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
     ("view_deletes", include_str!("../../migrations/postgres/0006_view_deletes.sql")),
+    ("subject_keys", include_str!("../../migrations/postgres/0007_subject_keys.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

@@ -50,7 +50,7 @@ impl RawEvent {
             chain: ChainDigest::from_slice(&self.chain).ok_or_else(|| corrupt("chain"))?,
         };
         let position = Position(u64::try_from(position).map_err(|_| corrupt("position"))?);
-        Ok(RecordedEvent { position, recorded_at: self.recorded_at, event })
+        Ok(RecordedEvent::new(position, self.recorded_at, event))
     }
 }
 

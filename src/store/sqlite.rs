@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod inserts;
 mod journal;
+mod keys;
 mod operations;
 mod parked;
 mod projections;
@@ -47,6 +48,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("read_models", include_str!("../../migrations/sqlite/0004_read_models.sql")),
     ("integrity", include_str!("../../migrations/sqlite/0005_integrity.sql")),
     ("view_deletes", include_str!("../../migrations/sqlite/0006_view_deletes.sql")),
+    ("subject_keys", include_str!("../../migrations/sqlite/0007_subject_keys.sql")),
 ];
 
 const HAS_SCHEMA: &str =
@@ -96,6 +98,8 @@ impl SqliteOptions {
             // Only macOS knows it: there a plain flush stops at the drive's cache.
             .pragma("fullfsync", "ON")
             .pragma("recursive_triggers", "ON")
+            // What is removed is overwritten: it may be a person's data.
+            .pragma("secure_delete", "ON")
             .foreign_keys(false)
             .disable_statement_logging()
     }

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{AggregateId, Position, Sequence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::instant;
 use crate::domain::account::AccountStatus;
 
 /// One account; collection `accounts`, sorted by account id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountRow {
     /// The account.
     pub account_id: AggregateId,
@@ -22,11 +23,12 @@ pub struct AccountRow {
     pub version: Sequence,
     /// When that was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub updated_at: DateTime<Utc>,
 }
 
 /// What a transaction did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransactionKind {
     /// The account was opened, with `amount` in it.
@@ -40,7 +42,7 @@ pub enum TransactionKind {
 }
 
 /// One line of an account's history; collection `transactions`, grouped by account, sorted by sequence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionRow {
     /// The account.
     pub account_id: AggregateId,
@@ -58,11 +60,12 @@ pub struct TransactionRow {
     pub transfer_id: Option<String>,
     /// When it was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub at: DateTime<Utc>,
 }
 
 /// Which way money went, seen from the account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Into the account.
@@ -72,7 +75,7 @@ pub enum Direction {
 }
 
 /// One leg of a transfer, seen from its account; collection `transfers`, grouped by account, sorted by sequence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransferRow {
     /// The account.
     pub account_id: AggregateId,
@@ -90,11 +93,12 @@ pub struct TransferRow {
     pub position: Position,
     /// When it was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub at: DateTime<Utc>,
 }
 
 /// How far a transfer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferStatus {
     /// One leg is in effect and the other is not: money is on its way.
@@ -108,7 +112,7 @@ pub enum TransferStatus {
 }
 
 /// A transfer as a whole; collection `transfer_tracking`, sorted by transfer id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransferTrackingRow {
     /// The transfer.
     pub transfer_id: String,
@@ -122,12 +126,15 @@ pub struct TransferTrackingRow {
     pub status: TransferStatus,
     /// When the money left.
     #[serde(with = "instant::option")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub withdrawn_at: Option<DateTime<Utc>>,
     /// When the money arrived.
     #[serde(with = "instant::option")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub deposited_at: Option<DateTime<Utc>>,
     /// When the last leg was undone.
     #[serde(with = "instant::option")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub returned_at: Option<DateTime<Utc>>,
     /// Whether the paying leg is in effect.
     pub is_withdrawn: bool,

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{AggregateId, Position, Sequence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::instant;
 
 /// The stock of one product; collections `stock` and, while it is low, `low_stock`, sorted by product id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockRow {
     /// The product.
     pub product_id: AggregateId,
@@ -27,11 +28,12 @@ pub struct StockRow {
     pub version: Sequence,
     /// When that was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub updated_at: DateTime<Utc>,
 }
 
 /// What a movement did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MovementKind {
     /// Stock is kept from now on, beginning with `quantity`.
@@ -49,7 +51,7 @@ pub enum MovementKind {
 }
 
 /// One movement of stock; collection `movements`, grouped by product, sorted by sequence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MovementRow {
     /// The product.
     pub product_id: AggregateId,
@@ -71,11 +73,12 @@ pub struct MovementRow {
     pub reason: Option<String>,
     /// When it was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub at: DateTime<Utc>,
 }
 
 /// What is set aside for an order; collection `reservations`, grouped by product, sorted by order id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReservationRow {
     /// The product.
     pub product_id: AggregateId,
@@ -86,7 +89,7 @@ pub struct ReservationRow {
 }
 
 /// Counts over all products; the one row of collection `totals`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryTotalsRow {
     /// Products whose stock is kept.
     pub products: i64,

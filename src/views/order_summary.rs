@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use event_sourcing_actors::{AggregateId, Position, Sequence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::instant;
 use crate::domain::order::{OrderItem, OrderStatus};
 
 /// One order; collection `orders`, sorted by order id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderRow {
     /// The order.
     pub order_id: AggregateId,
@@ -24,11 +25,13 @@ pub struct OrderRow {
     pub status: OrderStatus,
     /// When it was begun.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub created_at: DateTime<Utc>,
     /// Place of its beginning in the whole log.
     pub created_position: Position,
     /// When its last event was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub updated_at: DateTime<Utc>,
     /// Sequence of that event.
     pub version: Sequence,
@@ -41,7 +44,7 @@ pub struct OrderRow {
 }
 
 /// An order of a customer; collection `customer_orders`, grouped by customer, sorted by creation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerOrderRow {
     /// The customer.
     pub customer_id: AggregateId,
@@ -55,14 +58,16 @@ pub struct CustomerOrderRow {
     pub item_count: u64,
     /// When it was begun.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub created_at: DateTime<Utc>,
     /// When its last event was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub updated_at: DateTime<Utc>,
 }
 
 /// An order that holds a product; collection `product_orders`, grouped by product, sorted by creation of the order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductOrderRow {
     /// The product.
     pub product_id: AggregateId,
@@ -78,6 +83,7 @@ pub struct ProductOrderRow {
     pub status: OrderStatus,
     /// When the order was begun.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub created_at: DateTime<Utc>,
 }
 
@@ -85,7 +91,7 @@ pub struct ProductOrderRow {
 ///
 /// Sales count on the day of the payment; a cancellation after it takes them back on its own day, so that a day that is
 /// over never changes. On a day of cancellations `items_sold` and `revenue` may be negative.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DailyRow {
     /// The day.
     pub date: NaiveDate,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{AggregateId, Position, Sequence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -9,7 +10,7 @@ use super::instant;
 use crate::domain::user::UserStatus;
 
 /// One user; collection `users`, sorted by user id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserRow {
     /// The user.
     pub user_id: AggregateId,
@@ -21,9 +22,11 @@ pub struct UserRow {
     pub status: UserStatus,
     /// When the person was registered.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub registered_at: DateTime<Utc>,
     /// When the user last logged in or out or did something; none before the first time.
     #[serde(with = "instant::option")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub last_seen_at: Option<DateTime<Utc>>,
     /// How many sessions are open.
     pub open_sessions: u64,
@@ -37,7 +40,7 @@ pub struct UserRow {
 
 /// One session; collection `sessions`, grouped by user, sorted by opening. A session id may be used again after its
 /// session ended, and is then another row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionRow {
     /// The user.
     pub user_id: AggregateId,
@@ -45,23 +48,25 @@ pub struct SessionRow {
     pub session_id: String,
     /// When it was opened.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub opened_at: DateTime<Utc>,
     /// When it ended, by logging out or by deactivation.
     #[serde(with = "instant::option")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub closed_at: Option<DateTime<Utc>>,
     /// Whether it has not.
     pub open: bool,
 }
 
 /// Where an open session's row stands; collection `open_sessions`, grouped by user, sorted by session id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpenSessionRow {
     /// Its sort in `sessions`.
     pub sort: String,
 }
 
 /// What kind of thing a user did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityKind {
     /// The person was registered.
@@ -77,7 +82,7 @@ pub enum ActivityKind {
 }
 
 /// One entry of the time line; collection `activity`, grouped by user, sorted by instant.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ActivityRow {
     /// The user.
     pub user_id: AggregateId,
@@ -91,6 +96,7 @@ pub struct ActivityRow {
     pub details: Option<Box<RawValue>>,
     /// When it was recorded.
     #[serde(with = "instant")]
+    #[schemars(with = "DateTime<Utc>")]
     pub at: DateTime<Utc>,
     /// Place in the whole log.
     pub position: Position,

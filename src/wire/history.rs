@@ -7,13 +7,14 @@ use event_sourcing_actors::{
     history::{Difference, Resolved, StateAsOf, StateAt, Stretch},
     ports::StoreError,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Event, events, microseconds};
+use super::{Event, events, microseconds, state::AggregateState};
 
 /// A stream's state at one of its events.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -27,6 +28,7 @@ pub struct State {
     #[serde(serialize_with = "optional_microseconds")]
     pub recorded_at: Option<DateTime<Utc>>,
     /// The state; `null` before the first event and for a generic stream.
+    #[schemars(with = "AggregateState")]
     pub state: Box<RawValue>,
     /// The last position of the log that counts at the point asked for; by it, the same comes back for ever. Absent when
     /// no point was asked for.
@@ -70,7 +72,7 @@ impl State {
 }
 
 /// What changed in a stream's state between two sequences.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Changes {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -99,7 +101,7 @@ impl Changes {
 }
 
 /// What happened to a stream in a stretch of time.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Timespan {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -110,8 +112,10 @@ pub struct Timespan {
     /// The sequence where the next page starts; `null` past the end.
     pub next_cursor: Option<Sequence>,
     /// The state at the beginning.
+    #[schemars(with = "AggregateState")]
     pub state_at_from: Box<RawValue>,
     /// The state at the end.
+    #[schemars(with = "AggregateState")]
     pub state_at_to: Box<RawValue>,
     /// The last position recorded at or before the beginning.
     pub from_position: Position,

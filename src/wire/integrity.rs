@@ -1,10 +1,11 @@
 //! Evidence as the outside sees it.
 
 use event_sourcing_actors::Position;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why an event is in the tree of a checkpoint (RFC 9162, 2.1.3). Hashes are 64 hex digits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InclusionProof {
     /// The event's position; its leaf has the index before it.
     pub position: Position,
@@ -19,7 +20,7 @@ pub struct InclusionProof {
 }
 
 /// Why a tree is the beginning of a later one (RFC 9162, 2.1.4).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ConsistencyProof {
     /// Leaves of the earlier tree.
     pub from: u64,

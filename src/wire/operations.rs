@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::ports::{self, OperationStatus, StoreError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::microseconds;
 
 /// An operation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Operation {
     /// Its id; ids grow with time.
     pub operation_id: Uuid,
@@ -22,6 +23,7 @@ pub struct Operation {
     /// How far it has come.
     pub progress: OperationProgress,
     /// What came of it: an object.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub result: Option<Box<RawValue>>,
     /// Why it failed.
     pub error: Option<String>,
@@ -34,7 +36,7 @@ pub struct Operation {
 }
 
 /// How far an operation has come, in units of its own (events).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationProgress {
     /// How much is done.
     pub done: u64,

@@ -7,6 +7,7 @@ use event_sourcing_actors::{
     projections::{ProjectionFailure, ProjectionReport, ProjectionStatus},
     query_bus::QueryAnswer,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -14,7 +15,8 @@ use uuid::Uuid;
 use super::microseconds;
 
 /// A list: one page of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T, C> {
     /// The page.
     pub items: Vec<T>,
@@ -37,7 +39,7 @@ impl<T, C> Page<T, C> {
 }
 
 /// An answered query.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Answered {
     /// As asked.
     pub query_type: String,
@@ -76,7 +78,7 @@ impl TryFrom<QueryAnswer> for Answered {
 }
 
 /// How a projection stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Projection {
     /// Its name.
     pub name: String,
@@ -109,7 +111,7 @@ pub struct Projection {
 }
 
 /// What went wrong with a projection.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ProjectionError {
     /// What.
     pub reason: String,
@@ -125,7 +127,7 @@ pub struct ProjectionError {
 }
 
 /// A rebuild under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Rebuild {
     /// The operation that tells its outcome.
     pub operation_id: Uuid,
@@ -184,7 +186,7 @@ pub fn status_name(status: ProjectionStatus) -> &'static str {
 }
 
 /// An event a projection could not apply, or one that waits behind such an event.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Parked {
     /// The event.
     pub position: Position,
@@ -210,7 +212,7 @@ pub struct Parked {
 }
 
 /// An operator's wish.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Requested {
     /// `retry` or `skip`.
     pub request: ParkedRequest,
@@ -219,7 +221,7 @@ pub struct Requested {
 }
 
 /// A parked event that was left out for good.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Skipped {
     /// When.
     #[serde(serialize_with = "microseconds")]

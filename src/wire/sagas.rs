@@ -12,6 +12,7 @@ use event_sourcing_actors::{
     saga::{Reason, SAGA_TYPE, SagaRecord, SagaStatus, StepRecord, StepStatus, TimerStatus},
     sagas::{self, SagaCallError, SagaFilter},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ pub use timeline::TimelineEvent;
 const TIMELINE_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
 /// The answer to a start, a retry or a cancellation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaAccepted {
     /// The instance; its stream has the same id.
     pub saga_id: AggregateId,
@@ -41,7 +42,7 @@ impl From<&SagaRecord> for SagaAccepted {
 }
 
 /// Everything about one instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Saga {
     /// The instance; its stream has the same id.
     pub saga_id: AggregateId,
@@ -77,7 +78,7 @@ pub struct Saga {
 }
 
 /// A step of an instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SagaStep {
     /// Its name.
     pub name: String,
@@ -99,7 +100,7 @@ pub struct SagaStep {
 }
 
 /// A timer of an instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SagaTimer {
     /// Its name; `timeout` is that of the whole instance.
     pub name: String,
@@ -113,7 +114,7 @@ pub struct SagaTimer {
 }
 
 /// An instance in the list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ListedSaga {
     /// The instance.
     pub saga_id: AggregateId,

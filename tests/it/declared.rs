@@ -58,7 +58,7 @@ fn rows(projection: &Declared, events: &[(&str, &str, &str, Value)]) -> BTreeMap
         let head = heads.entry(id.clone()).or_insert(StreamHead::EMPTY);
         let event = NewEvent::following(head, &id, &AggregateType::new(kind).unwrap(), body);
         let recorded_at = DateTime::from_timestamp(1_704_067_200, 0).unwrap();
-        let event = RecordedEvent { position: Position(number), recorded_at, event };
+        let event = RecordedEvent::new(Position(number), recorded_at, event);
         if !projection.interest().matches(&event) {
             continue;
         }

@@ -6,6 +6,7 @@ mod connections;
 mod faults;
 mod live;
 mod live_load;
+mod openapi;
 mod problems;
 mod projections;
 mod queries;

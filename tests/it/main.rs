@@ -10,12 +10,15 @@ mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_sagas;
 mod declared;
+#[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
+mod erasure;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod faults;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
 mod integrity;
+mod keys;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod queries;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

@@ -12,7 +12,7 @@ use event_sourcing_cqrs::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{eventually, postgres};
+use crate::support::{eventually, postgres, settings_for};
 
 /// A history with something in it for each query type: command type, aggregate, data.
 fn history() -> Vec<(&'static str, &'static str, Value)> {
@@ -114,7 +114,8 @@ fn timeless(value: Value) -> Value {
 }
 
 /// Lives through the history and asks everything.
-async fn answers(settings: Settings, database_url: &str) -> Vec<(&'static str, Value)> {
+async fn answers(mut settings: Settings, database_url: &str) -> Vec<(&'static str, Value)> {
+    settings.erasure = settings_for(database_url).erasure;
     let has_cache = settings.cache.enabled;
     let app = App::builder().settings(settings).seal(false).database_url(database_url).unwrap().start().await.unwrap();
     let known: Vec<&str> = app.runtime().queries().catalog().names().collect();

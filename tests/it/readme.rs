@@ -1,4 +1,4 @@
-//! The commands of the README and of the pages of concepts and migration, run as they stand there, answer what stands
+//! The commands of the README and of docs/concepts.md, http.md and migration.md, run as they stand there, answer what stands
 //! there; and the README says the same in each language.
 //!
 //! In the answers `…` stands for anything: a value, the rest of a list, or any part of a text.
@@ -12,6 +12,7 @@ use crate::support::server::Server;
 const README: &str = include_str!("../../README.md");
 const JAPANESE: &str = include_str!("../../README.ja.md");
 const CONCEPTS: &str = include_str!("../../docs/concepts.md");
+const HTTP: &str = include_str!("../../docs/http.md");
 const MIGRATION: &str = include_str!("../../docs/migration.md");
 const ANYTHING: &str = "…";
 
@@ -84,7 +85,7 @@ fn assert_answers(text: &str, at_least: usize) {
     for (command, answer) in examples {
         let address = format!("127.0.0.1:{}", server.port);
         let command = command.replace("localhost:8000", &address).replace("curl ", "curl --silent --show-error ");
-        let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+        let output = Command::new("bash").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
         let given: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{command}: {output:?}"));
         if let Some(difference) = difference("", &parsed(&answer), &given) {
@@ -101,6 +102,11 @@ fn readme_answers_are_what_the_server_answers() {
 #[test]
 fn answers_of_the_concepts_are_what_the_server_answers() {
     assert_answers(CONCEPTS, 7);
+}
+
+#[test]
+fn answers_of_the_http_guide_are_what_the_server_answers() {
+    assert_answers(HTTP, 8);
 }
 
 #[test]

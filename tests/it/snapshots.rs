@@ -7,6 +7,7 @@ use event_sourcing_actors::{
     catalog::Catalog,
     command_bus::{Action, CommandRequest},
     digest::ChainDigest,
+    master_keys::MasterKeys,
     ports::{Direction, EventStore, SnapshotStore, StoredSnapshot, StreamRange},
 };
 use event_sourcing_cqrs::{
@@ -77,7 +78,9 @@ async fn command(runtime: &Runtime, id: &AggregateId, (command_type, data): Word
 async fn start(store: &Arc<SqliteStore>) -> Runtime {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
-    let builder = RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog);
+    let masters = MasterKeys::parse(&"07".repeat(32)).unwrap();
+    let builder =
+        RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog).subject_keys(store.clone(), masters);
     builder.snapshot_frequency(|_| 3).start().await.unwrap()
 }
 

@@ -24,7 +24,18 @@ pub mod view_replicas;
 use std::{future::Future, time::Duration};
 
 /// Number of the last migration: a new one raises it.
-pub const SCHEMA: i64 = 6;
+pub const SCHEMA: i64 = 7;
+use event_sourcing_cqrs::settings::Settings;
+
+/// The defaults for this database, with the master key of personal data where servers of tests have it.
+pub fn settings_for(database_url: &str) -> Settings {
+    let mut settings = Settings::default();
+    if database_url.starts_with("postgres") {
+        settings.erasure.master_key_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key").into());
+        settings.erasure.tombstone_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.erased").into());
+    }
+    settings
+}
 
 /// Waits until a condition holds; panics with `what` after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {

@@ -12,7 +12,9 @@ use crate::{
     command_bus::DecodedCommand,
     envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventType, IdError},
+    personal::{Personal, SUBJECT_ERASED},
     saga::SagaRecord,
+    schema::SchemaOf,
     upcast::Upcasters,
 };
 
@@ -62,8 +64,21 @@ pub(crate) trait Model: Debug + Send + Sync {
     fn state_version(&self) -> u16;
     fn commands(&self) -> &'static [&'static str];
     fn events(&self) -> &'static [(&'static str, u32)];
+    fn command_schema(&self, _name: &str) -> Option<SchemaOf> {
+        None
+    }
+    fn event_schema(&self, _event_type: &str) -> Option<SchemaOf> {
+        None
+    }
+    fn state_schema(&self) -> Option<SchemaOf> {
+        None
+    }
     fn decode(&self, name: &str, data: &RawValue) -> Result<DecodedCommand, Vec<FieldError>>;
     fn validate(&self, command: &DecodedCommand, id: &AggregateId) -> Vec<FieldError>;
+    /// Which members of which of its events tell of a person.
+    fn personal(&self) -> &'static [Personal] {
+        &[]
+    }
     fn empty(&self) -> Box<dyn Instance>;
     fn restore(&self, state: &[u8]) -> Result<Box<dyn Instance>, serde_json::Error>;
 }
@@ -168,6 +183,10 @@ impl<A: Aggregate> Instance for TypedInstance<A> {
 
     fn fold(&mut self, stored: &RecordedEvent, upcasters: &Upcasters) -> Result<(), CodecError> {
         let name = stored.event_type.as_str();
+        if name == SUBJECT_ERASED {
+            // The events before it read as tombstones; nothing else has changed.
+            return Ok(());
+        }
         let Some(current) = self.kind(name).map(|(_, version)| *version) else {
             return Err(CodecError::UnknownEventType { event_type: name.to_owned() });
         };
@@ -198,6 +217,15 @@ impl<A: Aggregate> Model for Typed<A> {
     fn events(&self) -> &'static [(&'static str, u32)] {
         A::Event::KINDS
     }
+    fn command_schema(&self, name: &str) -> Option<SchemaOf> {
+        A::Command::schema(name)
+    }
+    fn event_schema(&self, event_type: &str) -> Option<SchemaOf> {
+        A::Event::schema(event_type)
+    }
+    fn state_schema(&self) -> Option<SchemaOf> {
+        A::state_schema()
+    }
     fn decode(&self, name: &str, data: &RawValue) -> Result<DecodedCommand, Vec<FieldError>> {
         let command = A::Command::decode(name, data)?;
         Ok(DecodedCommand {
@@ -212,6 +240,9 @@ impl<A: Aggregate> Model for Typed<A> {
             command.validate(&mut check);
         }
         check.into_errors()
+    }
+    fn personal(&self) -> &'static [Personal] {
+        A::Event::PERSONAL
     }
     fn empty(&self) -> Box<dyn Instance> {
         self.instance(A::default())

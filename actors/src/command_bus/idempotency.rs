@@ -107,6 +107,7 @@ fn is_unrecorded(result: &CommandResult) -> bool {
         Err(CommandError::Internal { .. }
             | CommandError::TypeMismatch { .. }
             | CommandError::ReservedStream { .. }
+            | CommandError::SubjectErased { .. }
             | CommandError::UnknownEventType { .. }
             | CommandError::Invalid { .. })
     )

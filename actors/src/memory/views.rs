@@ -15,10 +15,11 @@ use uuid::Uuid;
 use super::MemoryStore;
 use crate::{
     digest::row_digest,
+    id::AggregateId,
     ports::{
-        Control, Controlled, Direction, Generation, LeaseClaim, Move, NewParked, Objection, Operation, OperationStatus,
-        OperationUpdate, ParkedEvent, ParkedFilter, ProjectionState, Revision, Ruling, StoreError, Tally,
-        VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+        Control, Controlled, Direction, ERASED_WORDS, Generation, LeaseClaim, Move, NewParked, Objection, Operation,
+        OperationStatus, OperationUpdate, ParkedEvent, ParkedFilter, ProjectionState, Revision, Ruling, StoreError,
+        Tally, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
     },
     version::Position,
     view::{ListRange, Row, RowKey, Selection, Touched},
@@ -66,6 +67,16 @@ impl Views {
     fn contents(&self) -> MutexGuard<'_, Contents> {
         // Nothing below panics half-way through a change, so a poisoned lock guards whole contents.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryStore {
+    /// Takes the errors of a stream's parked events away.
+    pub(super) fn forget_parked_words(&self, stream: &AggregateId) {
+        let mut contents = self.views.contents();
+        for parked in contents.parked.values_mut().filter(|parked| parked.event.event.aggregate_id == *stream) {
+            parked.event.event.error = ERASED_WORDS.to_owned();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parked events: what a projection could not apply, and what waits behind it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ pub enum ParkedFilter<'a> {
 }
 
 /// What an operator may want of a parked event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ParkedRequest {
     /// Apply it, and what waits behind it, again.

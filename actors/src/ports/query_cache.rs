@@ -41,4 +41,11 @@ pub trait QueryCache: Debug + Send + Sync + 'static {
 
     /// Offers an answer; returns at once, whether or not it will be kept. One under the key is replaced.
     fn put(&self, key: String, answer: CachedAnswer);
+
+    /// Takes away every answer whose key begins like this. One that is put at the same time may stay, for as long as
+    /// answers are kept.
+    ///
+    /// # Errors
+    /// [`CacheUnavailable`]: some may be left.
+    fn sweep<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(), CacheUnavailable>>;
 }

@@ -40,6 +40,8 @@ impl StoredSnapshot {
 pub trait SnapshotStore: Debug + Send + Sync + 'static {
     /// Stores a snapshot; one at the same sequence is replaced. Then removes those of its stream that
     /// [`superfluous`](super::superfluous) names, so that a long stream keeps few old ones and any state is near one.
+    /// A stream whose subject's key was destroyed gets none any more, and that is no error: whoever sends one may not have
+    /// heard of it.
     ///
     /// # Errors
     /// [`StoreError`]; the caller counts it and goes on.

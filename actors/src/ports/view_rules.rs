@@ -190,6 +190,7 @@ impl ProjectionState {
                 state.revision.0 += 1;
                 return Ok(Ruling { state, change: Some(Touched::Everything) });
             }
+            Control::ForgetPrevious => state.previous = None,
             Control::Settle { .. } => {}
         }
         Ok(Ruling { state, change: None })
@@ -208,7 +209,7 @@ impl Control {
             Self::Settle { operation, request: ParkedRequest::Skip, position, .. } => {
                 (*operation, "parked-skip", format!("{projection}/{position}"))
             }
-            Self::Pause | Self::Resume | Self::Cancel { .. } | Self::Rollback => return None,
+            Self::Pause | Self::Resume | Self::Cancel { .. } | Self::Rollback | Self::ForgetPrevious => return None,
         };
         Some(Operation {
             id,

@@ -231,6 +231,8 @@ pub enum Control {
     /// Serve the previous rows again, frozen; what was served becomes the previous. The epoch rises. Refused while a
     /// rebuild is under way.
     Rollback,
+    /// Let go of the previous rows: there is nothing to roll back to, and they are up for removal.
+    ForgetPrevious,
     /// Retry or skip a parked event of the served rows, and record the operation (kind `parked-retry` or `parked-skip`,
     /// subject `projection/position`). Refused while an earlier wish about it is open.
     Settle {

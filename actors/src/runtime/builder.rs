@@ -1,5 +1,6 @@
 //! How a runtime is made, and the tasks it starts.
 
+mod keys;
 mod projections;
 mod queries;
 mod sagas;
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ractor::Actor;
+use ractor::{Actor, ActorCell};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -27,13 +28,14 @@ use crate::{
     catalog::{Catalog, CatalogError},
     command_bus::{AllowAll, Authorizer, CommandBus, Middleware},
     envelope::Snapshot,
+    erasure::{self, Erasures},
     feed::Feed,
     history::History,
     id::AggregateType,
     journal::Journal,
     limits::Limits,
-    observe::{Metrics, ObservedStore, Pulse},
-    ports::{Clock, EventStore, SnapshotStore, SystemClock, Wakeups},
+    observe::{Metrics, Pulse},
+    ports::{Clock, EventStore, Scrubber, SnapshotStore, StoreError, SystemClock, Tombstones, Wakeups},
     projections::life::{ProjectionsSetup, ProjectionsStartError},
     pubsub::{HeadWatcher, Publisher},
     query_bus::{Past, QueryParts, Sources},
@@ -58,6 +60,11 @@ pub struct RuntimeBuilder {
     projections: ProjectionsSetup,
     queries: QueryParts,
     sagas: SagasSetup,
+    keys: keys::Keys,
+    scrubbers: Vec<Arc<dyn Scrubber>>,
+    tombstones: Option<Arc<dyn Tombstones>>,
+    looks_after_erasures: bool,
+    is_sealed: bool,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -84,6 +91,11 @@ impl RuntimeBuilder {
             projections: ProjectionsSetup::default(),
             queries: QueryParts::default(),
             sagas: SagasSetup::default(),
+            keys: None,
+            scrubbers: Vec::new(),
+            tombstones: None,
+            looks_after_erasures: true,
+            is_sealed: false,
         }
     }
 
@@ -180,14 +192,19 @@ impl RuntimeBuilder {
         Ok(())
     }
 
-    /// What loads streams; takes the catalog.
-    fn recovery(&mut self, store: &Arc<dyn EventStore>, snapshot_queue: &mpsc::Sender<Snapshot>) -> Recovery {
+    /// What loads streams.
+    fn recovery(
+        &self,
+        catalog: Arc<Catalog>,
+        store: &Arc<dyn EventStore>,
+        snapshot_queue: &mpsc::Sender<Snapshot>,
+    ) -> Recovery {
         Recovery {
             store: store.clone(),
             snapshots: self.snapshots.clone(),
             snapshot_queue: snapshot_queue.downgrade(),
             snapshot_frequency: self.snapshot_frequency.clone(),
-            catalog: Arc::new(std::mem::take(&mut self.catalog)),
+            catalog,
             metrics: self.metrics.clone(),
             page: NonZeroU32::new(self.limits.page_events_max).unwrap_or(NonZeroU32::MIN),
         }
@@ -203,15 +220,16 @@ impl RuntimeBuilder {
         // The bare store: a look now and then is neither traffic to measure nor a sign that commands get through.
         let watcher = HeadWatcher::new(self.store.clone(), publisher.clone(), self.wakeups.take(), self.limits.clone());
         let pulse = Arc::new(Pulse::default());
-        let store: Arc<dyn EventStore> =
-            Arc::new(ObservedStore { inner: self.store.clone(), metrics: self.metrics.clone(), pulse: pulse.clone() });
+        let catalog = Arc::new(std::mem::take(&mut self.catalog));
+        let keys::Stores { sealed, store, vault, graveyard } = self.stores(&catalog, &pulse).await?;
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
-        let recovery = self.recovery(&store, &snapshot_queue);
+        let recovery = self.recovery(catalog, &store, &snapshot_queue);
         let write_side = Arc::new(WriteSide {
             registry: Registry::new(self.metrics.clone()),
             recovery,
             recoveries: Semaphore::new(self.limits.recoveries_max),
+            vault: vault.clone(),
             journal,
             clock: self.clock,
             limits: self.limits.clone(),
@@ -221,10 +239,8 @@ impl RuntimeBuilder {
             supervisor: OnceLock::new(),
             tasks: TaskTracker::new(),
         });
-        let (supervisor, _) = Supervisor::spawn(None, Supervisor, write_side.clone())
-            .await
-            .map_err(|error| StartError::Supervisor { reason: error.to_string() })?;
-        let _ = write_side.supervisor.set(supervisor.get_cell());
+        let supervisor = supervisor(&write_side).await?;
+        let _ = write_side.supervisor.set(supervisor.clone());
         let journal = Journal {
             store: store.clone(),
             queue,
@@ -237,6 +253,10 @@ impl RuntimeBuilder {
         let past = Past::new(&write_side.recovery.catalog, &self.projections.projections);
         let projections = self.projections.start(&write_side, store.clone(), publisher.clone()).await?;
         let stop = CancellationToken::new();
+        let parts =
+            erasure::Parts::new(&write_side, &sealed, &self.snapshots, &projections.handle, &publisher, graveyard);
+        let parts = parts.sweeping(&self.queries.cache, &self.queries.limits, self.scrubbers);
+        let erasures = Erasures::start(parts, self.looks_after_erasures);
         let sweeper = tokio::spawn(sweep(write_side.clone(), store.clone(), stop.clone()));
         let bus = CommandBus::new(write_side.clone(), self.authorizer, self.middleware);
         let (views, freshness) = (projections.handle.views.clone(), projections.freshness.clone());
@@ -245,7 +265,8 @@ impl RuntimeBuilder {
         let (queries, follower) = self.queries.start(sources, Some(publisher.subscribe_views()), stop.clone());
         Ok(Runtime {
             queries,
-            feed: Feed::new(store, publisher, &self.limits),
+            feed: Feed::new(store, sealed, vault, publisher, &self.limits),
+            erasures,
             history: History { write_side: write_side.clone() },
             tasks: std::sync::Mutex::new(Some(Tasks {
                 closing: journal.closing.clone(),
@@ -259,10 +280,17 @@ impl RuntimeBuilder {
             projections,
             sagas,
             write_side,
-            supervisor: supervisor.get_cell(),
+            supervisor,
             stop,
         })
     }
+}
+
+/// The root of all aggregates' actors.
+async fn supervisor(write_side: &Arc<WriteSide>) -> Result<ActorCell, StartError> {
+    let spawned = Supervisor::spawn(None, Supervisor, write_side.clone()).await;
+    let (supervisor, _) = spawned.map_err(|error| StartError::Supervisor { reason: error.to_string() })?;
+    Ok(supervisor.get_cell())
 }
 
 /// Makes the series of known labels, so that they are there from the first look.
@@ -281,6 +309,23 @@ pub enum StartError {
     /// The projections do not fit together.
     #[error(transparent)]
     Projections(#[from] ProjectionsStartError),
+    /// An aggregate declares personal members, and nobody keeps keys for them.
+    #[error("aggregates declare personal members: give the builder a place for their keys, and a master key")]
+    NoSubjectKeys,
+    /// The store's keys are wrapped by a master key that is not here.
+    #[error(
+        "personal data of this store is read with master key {needed}, and this process has {current}: \
+         name the master key file that all processes on this store share"
+    )]
+    ForeignMasterKey {
+        /// The one that is needed.
+        needed: String,
+        /// The one that is here.
+        current: String,
+    },
+    /// The keys' store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The root actor did not start.
     #[error("the supervisor could not start: {reason}")]
     Supervisor {

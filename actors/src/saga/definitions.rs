@@ -11,13 +11,14 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Reaction, Route, Saga, SagaError, SagaInput, SagaRecord};
-use crate::{aggregate::FieldError, catalog::nearest, id::EventType, projection::ProjectedEvent};
+use crate::{aggregate::FieldError, catalog::nearest, id::EventType, projection::ProjectedEvent, schema::SchemaOf};
 
 /// A saga whose state is JSON.
 pub(crate) trait AnySaga: std::fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
     fn version(&self) -> u32;
     fn check(&self, data: &Value) -> Vec<FieldError>;
+    fn data_schema(&self) -> Option<SchemaOf>;
     fn timeout(&self) -> Option<Duration>;
     fn interest(&self) -> Vec<EventType>;
     fn route(&self, event: &ProjectedEvent<'_>) -> Result<Vec<Route>, SagaError>;
@@ -59,6 +60,9 @@ impl<S: Saga> AnySaga for Erased<S> {
     }
     fn check(&self, data: &Value) -> Vec<FieldError> {
         self.0.check(data)
+    }
+    fn data_schema(&self) -> Option<SchemaOf> {
+        self.0.data_schema()
     }
     fn timeout(&self) -> Option<Duration> {
         self.0.timeout()
@@ -148,6 +152,12 @@ impl SagaDefinitions {
     #[must_use]
     pub fn nearest(&self, name: &str) -> Vec<String> {
         nearest(name, self.names())
+    }
+
+    /// The schema of what a saga's newest version is started with; none if there is no such saga or it shows none.
+    #[must_use]
+    pub fn data_schema(&self, name: &str) -> Option<SchemaOf> {
+        self.newest(name)?.data_schema()
     }
 
     /// What new instances of a saga are started with.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -69,7 +70,7 @@ impl SagaEvent {
 }
 
 /// In whose name a saga sends its commands: whoever started it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Initiator {
     /// The principal's name.
     pub name: Arc<str>,
@@ -79,7 +80,7 @@ pub struct Initiator {
 }
 
 /// The event of the log that started an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trigger {
     /// Where it is.
     pub position: Position,
@@ -90,7 +91,7 @@ pub struct Trigger {
 }
 
 /// An instance began.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaStarted {
     /// When.
     pub at: DateTime<Utc>,
@@ -116,7 +117,7 @@ pub struct SagaStarted {
 }
 
 /// An event of the log came in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaEventReceived {
     /// When.
     pub at: DateTime<Utc>,
@@ -126,7 +127,7 @@ pub struct SagaEventReceived {
 }
 
 /// A command is to be sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCommandIssued {
     /// When.
     pub at: DateTime<Utc>,
@@ -153,7 +154,7 @@ pub struct SagaCommandIssued {
 }
 
 /// A command was accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCommandAnswered {
     /// When.
     pub at: DateTime<Utc>,
@@ -170,7 +171,7 @@ pub struct SagaCommandAnswered {
 }
 
 /// A command was refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCommandRefused {
     /// When.
     pub at: DateTime<Utc>,
@@ -185,7 +186,7 @@ pub struct SagaCommandRefused {
 }
 
 /// What a refused command was to bring about is so already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaRefusalAccepted {
     /// When.
     pub at: DateTime<Utc>,
@@ -194,7 +195,7 @@ pub struct SagaRefusalAccepted {
 }
 
 /// A state is to be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaReadIssued {
     /// When.
     pub at: DateTime<Utc>,
@@ -205,7 +206,7 @@ pub struct SagaReadIssued {
 }
 
 /// A state was read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaStateRead {
     /// When.
     pub at: DateTime<Utc>,
@@ -223,7 +224,7 @@ pub struct SagaStateRead {
 }
 
 /// A timer was set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaTimerSet {
     /// When it was set.
     pub at: DateTime<Utc>,
@@ -237,7 +238,7 @@ pub struct SagaTimerSet {
 }
 
 /// A timer's instant had come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaTimerFired {
     /// When it was noticed.
     pub at: DateTime<Utc>,
@@ -246,7 +247,7 @@ pub struct SagaTimerFired {
 }
 
 /// A timer was cancelled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaTimerCancelled {
     /// When.
     pub at: DateTime<Utc>,
@@ -255,7 +256,7 @@ pub struct SagaTimerCancelled {
 }
 
 /// Events routed to a key concern the instance from now on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCorrelated {
     /// When.
     pub at: DateTime<Utc>,
@@ -264,7 +265,7 @@ pub struct SagaCorrelated {
 }
 
 /// What the saga remembers changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaStateChanged {
     /// When.
     pub at: DateTime<Utc>,
@@ -273,7 +274,7 @@ pub struct SagaStateChanged {
 }
 
 /// From now on it undoes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCompensationStarted {
     /// When.
     pub at: DateTime<Utc>,
@@ -282,7 +283,7 @@ pub struct SagaCompensationStarted {
 }
 
 /// Somebody wants it undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaCancelRequested {
     /// When.
     pub at: DateTime<Utc>,
@@ -291,7 +292,7 @@ pub struct SagaCancelRequested {
 }
 
 /// It is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaEnded {
     /// When.
     pub at: DateTime<Utc>,
@@ -300,7 +301,7 @@ pub struct SagaEnded {
 }
 
 /// It was set aside: an operator must act.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaFailed {
     /// When.
     pub at: DateTime<Utc>,
@@ -309,7 +310,7 @@ pub struct SagaFailed {
 }
 
 /// An operator wants it to go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaRetried {
     /// When.
     pub at: DateTime<Utc>,
@@ -318,7 +319,7 @@ pub struct SagaRetried {
 }
 
 /// It goes on under a newer definition.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaMigrated {
     /// When.
     pub at: DateTime<Utc>,
@@ -331,7 +332,7 @@ pub struct SagaMigrated {
 }
 
 /// A saga that follows the log was met for the first time: it sees events recorded after this one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaDefinitionAdopted {
     /// When.
     pub at: DateTime<Utc>,

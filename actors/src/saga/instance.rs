@@ -21,6 +21,7 @@ use crate::{
     envelope::RecordedEvent,
     id::{AggregateId, AggregateType, EventType, IdError},
     saga::{CommandOutcome, SagaCommandAnswered, SagaCommandRefused, SagaTimerSet},
+    schema::SchemaOf,
     upcast::Upcasters,
 };
 
@@ -144,6 +145,12 @@ impl Model for SagaModel {
     }
     fn events(&self) -> &'static [(&'static str, u32)] {
         SagaEvent::KINDS
+    }
+    fn event_schema(&self, event_type: &str) -> Option<SchemaOf> {
+        SagaEvent::schema(event_type)
+    }
+    fn state_schema(&self) -> Option<SchemaOf> {
+        Some(SchemaOf::type_of::<SagaRecord>())
     }
     fn decode(&self, name: &str, _: &RawValue) -> Result<DecodedCommand, Vec<FieldError>> {
         Err(vec![FieldError { pointer: String::new(), detail: format!("a saga has no command {name:?}") }])

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// How an instance stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SagaStatus {
     /// Doing its steps.
@@ -60,7 +61,7 @@ impl SagaStatus {
 }
 
 /// How a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Its command, or its read, has no answer yet.
@@ -78,7 +79,7 @@ pub enum StepStatus {
 }
 
 /// A step that has begun.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepRecord {
     /// Its name.
     pub name: String,
@@ -100,7 +101,7 @@ pub struct StepRecord {
 }
 
 /// A command without an answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingCommand {
     /// Its id.
     pub command_id: CommandId,
@@ -126,7 +127,7 @@ pub struct PendingCommand {
 }
 
 /// A read without an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingRead {
     /// The step.
     pub step: String,
@@ -137,7 +138,7 @@ pub struct PendingRead {
 }
 
 /// A state that was read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReadRecord {
     /// Whose state.
     pub aggregate_id: AggregateId,
@@ -151,7 +152,7 @@ pub struct ReadRecord {
 }
 
 /// How a timer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimerStatus {
     /// Its instant has not come, or was not noticed yet.
@@ -163,7 +164,7 @@ pub enum TimerStatus {
 }
 
 /// A timer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimerRecord {
     /// Its name.
     pub name: String,
@@ -177,7 +178,7 @@ pub struct TimerRecord {
 }
 
 /// Everything known of one instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SagaRecord {
     /// Which instance.
     pub saga_id: AggregateId,

@@ -174,6 +174,7 @@ pub struct StepSaga<D> {
     policy: StepPolicy,
     interest: Vec<EventType>,
     router: Option<Router>,
+    pub(super) schema: Option<crate::schema::SchemaOf>,
 }
 
 impl<D> fmt::Debug for StepSaga<D> {
@@ -195,6 +196,7 @@ impl<D: DeserializeOwned + 'static> StepSaga<D> {
             policy: StepPolicy::default(),
             interest: Vec::new(),
             router: None,
+            schema: None,
         }
     }
 
@@ -392,6 +394,9 @@ impl<D: DeserializeOwned + 'static> Saga for StepSaga<D> {
 
     fn name(&self) -> &str {
         &self.name
+    }
+    fn data_schema(&self) -> Option<crate::schema::SchemaOf> {
+        self.schema.clone()
     }
     fn version(&self) -> u32 {
         self.version

@@ -169,7 +169,7 @@ impl GivenEvents {
         };
         let head = self.heads.entry(id.clone()).or_insert(StreamHead::EMPTY);
         let event = NewEvent::following(head, &id, &kind, body);
-        self.events.push(RecordedEvent { position: Position(number), recorded_at: self.now, event });
+        self.events.push(RecordedEvent::new(Position(number), self.now, event));
         self.now += Duration::seconds(1);
         self
     }

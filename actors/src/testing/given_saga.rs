@@ -197,7 +197,7 @@ impl Scenario {
         let body = body(CommandId(Uuid::from_u128(u128::MAX)), 0, event_type.clone(), 1, bytes.into());
         let event = NewEvent::following(&mut StreamHead::EMPTY.clone(), &id, &kind, body);
         let position = Position(self.inputs + 1);
-        let recorded = RecordedEvent { position, recorded_at: self.now, event };
+        let recorded = RecordedEvent::new(position, self.now, event);
         let catalog = Catalog::default();
         let event = ProjectedEvent::new(&recorded, &catalog).unwrap_or_else(|error| panic!("{error}"));
         let Some(saga) = self.definitions.newest(&self.name).cloned() else { return self };
@@ -380,7 +380,7 @@ impl Scenario {
             let body = body(command_id, ordinal, event_type, schema_version, data);
             let event = NewEvent::following(&mut self.head, &self.saga_id, &saga_type(), body);
             let position = Position(self.stored.len() as u64 + 1);
-            self.stored.push(RecordedEvent { position, recorded_at: self.now, event });
+            self.stored.push(RecordedEvent::new(position, self.now, event));
         }
         let decided = state_of(&*self.instance);
         self.restore();

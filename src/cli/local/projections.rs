@@ -3,8 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use event_sourcing_actors::{
-    FieldError, Position,
+    AggregateId, FieldError, Position,
     command_bus::{Principal, RequestContext},
+    erasure::ErasureError,
     ports::{OperationStatus, ParkedRequest},
     projections::{ProjectionReport, ProjectionStatus, Projections, ProjectionsError},
     query_bus::{QueryError, QueryRequest},
@@ -113,6 +114,13 @@ impl Local {
         Ok(self.bounded(settled).await?.try_into()?)
     }
 
+    pub(crate) async fn erase(&self, subject: &AggregateId) -> Result<wire::Operation, Failure> {
+        // As whoever calls a server without authentication.
+        let principal = Principal::anonymous().name;
+        let begun = self.app.runtime().erasures().erase(subject.clone(), &principal);
+        Ok(self.bounded(begun).await?.try_into()?)
+    }
+
     pub(crate) async fn operation(&self, id: Uuid) -> Result<wire::Operation, Failure> {
         Ok(self.bounded(self.projections_handle().operation(id)).await?.try_into()?)
     }
@@ -137,6 +145,17 @@ impl Local {
             OperationStatus::Running | OperationStatus::Cancelled => Ok(operation),
             OperationStatus::Succeeded => Err(conflict("the operation has succeeded already", "operation-ended")),
             OperationStatus::Failed => Err(conflict("the operation has failed already", "operation-ended")),
+        }
+    }
+}
+
+impl From<ErasureError> for Failure {
+    fn from(error: ErasureError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ErasureError::UnknownSubject { .. } => Self::new(Exit::NotFound, sentence(detail, &[], "unknown-subject")),
+            ErasureError::Draining => Self::new(Exit::Unavailable, sentence(detail, &[], "draining")),
+            ErasureError::Store(error) => error.into(),
         }
     }
 }

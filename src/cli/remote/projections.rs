@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use event_sourcing_actors::{Position, ports::ParkedRequest};
+use event_sourcing_actors::{AggregateId, Position, ports::ParkedRequest};
 use event_sourcing_cqrs::wire;
 use hyper::{Method, header::HeaderName};
 use serde::Serialize;
@@ -84,6 +84,11 @@ impl Remote {
             ParkedRequest::Skip => "skip",
         };
         let path = of(name, &format!("/parked/{position}/{action}"));
+        self.answer(Ask { path, body: Some("{}".to_owned()), ..Ask::default() }).await
+    }
+
+    pub(crate) async fn erase(&self, subject: &AggregateId) -> Result<wire::Operation, Failure> {
+        let path = format!("/api/v1/subjects/{}/erase", encoded(subject.as_str()));
         self.answer(Ask { path, body: Some("{}".to_owned()), ..Ask::default() }).await
     }
 

@@ -1,9 +1,13 @@
 //! What an account can be told.
 
-use event_sourcing_actors::{CommandData, Violations, commands};
+use event_sourcing_actors::{AggregateId, CommandData, Violations, commands};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 commands! {
     /// All an account can be told.
@@ -11,15 +15,18 @@ commands! {
 }
 
 /// Opens an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAccount {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub account_id: Option<String>,
     /// Whose money it is; white space around it is not recorded.
+    #[schemars(with = "Text")]
     pub owner: String,
     /// Balance to start with, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub initial_balance: i64,
 }
 
@@ -35,16 +42,19 @@ impl CommandData for CreateAccount {
 }
 
 /// Puts money in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DepositMoney {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub account_id: Option<String>,
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     pub amount: i64,
     /// The transfer it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub transfer_id: Option<String>,
 }
 
@@ -55,16 +65,19 @@ impl CommandData for DepositMoney {
 }
 
 /// Takes money out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WithdrawMoney {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub account_id: Option<String>,
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     pub amount: i64,
     /// The transfer it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub transfer_id: Option<String>,
 }
 
@@ -75,15 +88,18 @@ impl CommandData for WithdrawMoney {
 }
 
 /// Gives back what a transfer withdrew. A closed account takes it too, and is open again: the money is its owner's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundTransfer {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub account_id: Option<String>,
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     pub amount: i64,
     /// The transfer that is undone.
+    #[schemars(with = "Reference")]
     pub transfer_id: String,
 }
 
@@ -94,11 +110,12 @@ impl CommandData for RefundTransfer {
 }
 
 /// Closes an empty account.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseAccount {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub account_id: Option<String>,
 }
 

@@ -1,10 +1,14 @@
 //! What happens to an account.
 
 use event_sourcing_actors::{AggregateId, FieldError, events, upcast::Upcasters};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 events! {
     /// All that happens to an account.
@@ -15,38 +19,44 @@ events! {
 ///
 /// Version 1 recorded the owner as it was typed. Since version 2 it stands without white space around it, so that equal
 /// owners are equal texts; the members are the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountCreated {
     /// The account.
     pub account_id: AggregateId,
     /// Whose money it is; without white space around it.
+    #[schemars(with = "Text")]
     pub owner: String,
     /// Balance to start with, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub initial_balance: i64,
 }
 
 /// Money came in. A closed account is open again with it; only the refund of a transfer gets there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MoneyDeposited {
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     pub amount: i64,
     /// The transfer it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub transfer_id: Option<String>,
 }
 
 /// Money went out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MoneyWithdrawn {
     /// In minor units; at least 1.
+    #[schemars(range(min = 1))]
     pub amount: i64,
     /// The transfer it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub transfer_id: Option<String>,
 }
 
 /// The account was closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountClosed {}
 
 /// How accounts' older events are read.

@@ -1,6 +1,7 @@
 //! An account's state: decisions and folding.
 
-use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext};
+use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext, schema::SchemaOf};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -9,25 +10,26 @@ use super::{
 };
 
 /// One owner's money; `null` as JSON before its first event.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Account(Option<AccountState>);
 
 /// An account that was opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountState {
     /// The account.
     pub account_id: AggregateId,
     /// Whose money it is.
     pub owner: String,
     /// In minor units; never negative.
+    #[schemars(range(min = 0))]
     pub balance: i64,
     /// Whether money can move.
     pub status: AccountStatus,
 }
 
 /// Whether money can move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountStatus {
     /// It can.
@@ -101,6 +103,10 @@ impl Aggregate for Account {
         };
         self.admits(&event)?;
         Ok(vec![event])
+    }
+
+    fn state_schema() -> Option<SchemaOf> {
+        Some(SchemaOf::type_of::<AccountState>())
     }
 
     fn apply(&mut self, event: &AccountEvent) {

@@ -1,9 +1,10 @@
 //! What the stock of a product can be told.
 
 use event_sourcing_actors::{AggregateId, CommandData, Violations, commands};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::TEXT_BYTES_MAX;
+use crate::domain::{TEXT_BYTES_MAX, texts::Text};
 
 commands! {
     /// All the stock of a product can be told.
@@ -13,17 +14,21 @@ commands! {
 }
 
 /// Starts to keep stock of a product.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateInventoryItem {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// Name of the product.
+    #[schemars(with = "Text")]
     pub name: String,
     /// Pieces on hand to start with; at least 0.
+    #[schemars(range(min = 0))]
     pub initial_quantity: i64,
     /// Stock is low when no more than this is available; at least 0.
+    #[schemars(range(min = 0))]
     pub low_stock_threshold: i64,
 }
 
@@ -37,13 +42,15 @@ impl CommandData for CreateInventoryItem {
 }
 
 /// Takes pieces into stock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiveStock {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
 }
 
@@ -55,15 +62,17 @@ impl CommandData for ReceiveStock {
 }
 
 /// Sets available pieces aside for an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveStock {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// The order they are for; one reservation each.
     pub order_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
 }
 
@@ -75,11 +84,12 @@ impl CommandData for ReserveStock {
 }
 
 /// Makes an order's pieces available again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseStock {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// The order they were set aside for.
     pub order_id: AggregateId,
@@ -92,11 +102,12 @@ impl CommandData for ReleaseStock {
 }
 
 /// Sends an order's pieces out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShipStock {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// The order they were set aside for.
     pub order_id: AggregateId,
@@ -109,15 +120,17 @@ impl CommandData for ShipStock {
 }
 
 /// Corrects the pieces on hand, after a stock-taking or a loss.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustStock {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub product_id: Option<String>,
     /// Pieces more or fewer; not 0.
     pub delta: i64,
     /// Why.
+    #[schemars(with = "Text")]
     pub reason: String,
 }
 

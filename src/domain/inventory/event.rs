@@ -1,9 +1,10 @@
 //! What happens to the stock of a product.
 
 use event_sourcing_actors::{AggregateId, FieldError, events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::TEXT_BYTES_MAX;
+use crate::domain::{TEXT_BYTES_MAX, texts::Text};
 
 events! {
     /// All that happens to the stock of a product.
@@ -18,54 +19,60 @@ events! {
 }
 
 /// A product's stock is kept from now on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryItemCreated {
     /// The product.
     pub product_id: AggregateId,
     /// Its name.
+    #[schemars(with = "Text")]
     pub name: String,
     /// Pieces on hand to start with; at least 0.
+    #[schemars(range(min = 0))]
     pub initial_quantity: i64,
     /// Stock is low when no more than this is available; at least 0.
+    #[schemars(range(min = 0))]
     pub low_stock_threshold: i64,
 }
 
 /// Pieces came in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReceived {
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
 }
 
 /// Pieces were set aside for an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReserved {
     /// The order they are for.
     pub order_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
 }
 
 /// An order's pieces are available again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReleased {
     /// The order they were set aside for.
     pub order_id: AggregateId,
 }
 
 /// An order's pieces left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockShipped {
     /// The order they were set aside for.
     pub order_id: AggregateId,
 }
 
 /// The pieces on hand were corrected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockAdjusted {
     /// Pieces more or fewer; not 0.
     pub delta: i64,
     /// Why.
+    #[schemars(with = "Text")]
     pub reason: String,
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext};
+use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext, schema::SchemaOf};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,24 +12,27 @@ use super::{
 };
 
 /// The stock of one product; `null` as JSON before its first event.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct InventoryItem(Option<InventoryState>);
 
 /// A product whose stock is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryState {
     /// The product.
     pub product_id: AggregateId,
     /// Its name.
     pub name: String,
     /// Pieces in the house; never fewer than are reserved.
+    #[schemars(range(min = 0))]
     pub on_hand: i64,
     /// Pieces set aside, over all orders.
+    #[schemars(range(min = 0))]
     pub reserved: i64,
     /// Pieces set aside, by order.
     pub reservations: BTreeMap<AggregateId, i64>,
     /// Stock is low when no more than this is available.
+    #[schemars(range(min = 0))]
     pub low_stock_threshold: i64,
 }
 
@@ -112,6 +116,10 @@ impl Aggregate for InventoryItem {
         };
         self.admits(&event)?;
         Ok(vec![event])
+    }
+
+    fn state_schema() -> Option<SchemaOf> {
+        Some(SchemaOf::type_of::<InventoryState>())
     }
 
     fn apply(&mut self, event: &InventoryEvent) {

@@ -1,10 +1,14 @@
 //! What an order can be told.
 
 use event_sourcing_actors::{AggregateId, CommandData, Violations, commands};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OrderItem, event::item_faults};
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 commands! {
     /// All an order can be told.
@@ -14,14 +18,16 @@ commands! {
 }
 
 /// One product of a new order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderLine {
     /// The product; once in an order.
     pub product_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
     /// Price of one piece, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub unit_price: i64,
 }
 
@@ -32,11 +38,12 @@ impl From<&OrderLine> for OrderItem {
 }
 
 /// Begins an order; it may still be empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// Who buys.
     pub customer_id: AggregateId,
@@ -61,17 +68,20 @@ impl CommandData for CreateOrder {
 }
 
 /// Adds a product, or more of one that is in the order at the same price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddOrderItem {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// The product.
     pub product_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
     /// Price of one piece, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub unit_price: i64,
 }
 
@@ -84,11 +94,12 @@ impl CommandData for AddOrderItem {
 }
 
 /// Takes a product out, all of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveOrderItem {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// The product.
     pub product_id: AggregateId,
@@ -101,11 +112,12 @@ impl CommandData for RemoveOrderItem {
 }
 
 /// Ends the changing of items.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
 }
 
@@ -116,14 +128,16 @@ impl CommandData for ConfirmOrder {
 }
 
 /// Notes that the customer paid.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// Where the payment is to be found.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub payment_reference: Option<String>,
 }
 
@@ -137,14 +151,16 @@ impl CommandData for PayOrder {
 }
 
 /// Notes that the goods left.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShipOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// The carrier's number.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub tracking: Option<String>,
 }
 
@@ -158,11 +174,12 @@ impl CommandData for ShipOrder {
 }
 
 /// Notes that the goods arrived.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliverOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
 }
 
@@ -173,13 +190,15 @@ impl CommandData for DeliverOrder {
 }
 
 /// Gives the order up, before it is shipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOrder {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub order_id: Option<String>,
     /// Why.
+    #[schemars(with = "Text")]
     pub reason: String,
 }
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 
 use event_sourcing_actors::{AggregateId, FieldError, events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ORDER_ITEMS_MAX;
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 events! {
     /// All that happens to an order.
@@ -23,18 +27,20 @@ events! {
 }
 
 /// One product of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderItem {
     /// The product; once in an order.
     pub product_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
     /// Price of one piece, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub unit_price: i64,
 }
 
 /// An order was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCreated {
     /// The order.
     pub order_id: AggregateId,
@@ -46,51 +52,56 @@ pub struct OrderCreated {
 }
 
 /// A product was added, or more of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderItemAdded {
     /// The product.
     pub product_id: AggregateId,
     /// Pieces; at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: i64,
     /// Price of one piece, in minor units; at least 0.
+    #[schemars(range(min = 0))]
     pub unit_price: i64,
 }
 
 /// A product was taken out, all of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderItemRemoved {
     /// The product.
     pub product_id: AggregateId,
 }
 
 /// The items are settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderConfirmed {}
 
 /// The customer paid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPaid {
     /// Where the payment is to be found.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub payment_reference: Option<String>,
 }
 
 /// The goods left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderShipped {
     /// The carrier's number.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Reference>")]
     pub tracking: Option<String>,
 }
 
 /// The goods arrived.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDelivered {}
 
 /// The order was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelled {
     /// Why.
+    #[schemars(with = "Text")]
     pub reason: String,
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext};
+use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext, schema::SchemaOf};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,12 +12,12 @@ use super::{
 };
 
 /// What a customer buys; `null` as JSON before its first event.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Order(Option<OrderState>);
 
 /// An order that was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderState {
     /// The order.
     pub order_id: AggregateId,
@@ -25,13 +26,14 @@ pub struct OrderState {
     /// What, in the order it was added; each product once.
     pub items: Vec<OrderItem>,
     /// Sum over the items, in minor units.
+    #[schemars(range(min = 0))]
     pub total: i64,
     /// How far it has gone.
     pub status: OrderStatus,
 }
 
 /// How far an order has gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Items may change.
@@ -152,6 +154,10 @@ impl Aggregate for Order {
         };
         self.admits(&event)?;
         Ok(vec![event])
+    }
+
+    fn state_schema() -> Option<SchemaOf> {
+        Some(SchemaOf::type_of::<OrderState>())
     }
 
     fn apply(&mut self, event: &OrderEvent) {

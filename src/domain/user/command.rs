@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use event_sourcing_actors::{CommandData, Violations, commands};
+use event_sourcing_actors::{AggregateId, CommandData, Violations, commands};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::email;
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 commands! {
     /// All a user can be told.
@@ -15,15 +19,18 @@ commands! {
 }
 
 /// Registers a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterUser {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub user_id: Option<String>,
     /// Where mail reaches the person.
+    #[schemars(with = "Text")]
     pub email: String,
     /// What the person is called.
+    #[schemars(with = "Text")]
     pub name: String,
 }
 
@@ -36,13 +43,15 @@ impl CommandData for RegisterUser {
 }
 
 /// Opens a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogInUser {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub user_id: Option<String>,
     /// The session; not open yet.
+    #[schemars(with = "Reference")]
     pub session_id: String,
 }
 
@@ -54,13 +63,15 @@ impl CommandData for LogInUser {
 }
 
 /// Ends a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogOutUser {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub user_id: Option<String>,
     /// The open session.
+    #[schemars(with = "Reference")]
     pub session_id: String,
 }
 
@@ -72,13 +83,15 @@ impl CommandData for LogOutUser {
 }
 
 /// Notes something the user did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordUserAction {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub user_id: Option<String>,
     /// Its name.
+    #[schemars(with = "Reference")]
     pub action: String,
     /// Any JSON; numbers keep their bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,11 +106,12 @@ impl CommandData for RecordUserAction {
 }
 
 /// Ends all sessions, and the user's time with us.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeactivateUser {
     /// The aggregate's id, repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AggregateId>")]
     pub user_id: Option<String>,
 }
 

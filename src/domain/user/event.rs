@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use event_sourcing_actors::{AggregateId, FieldError, events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::email;
-use crate::domain::{REFERENCE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::domain::{
+    REFERENCE_BYTES_MAX, TEXT_BYTES_MAX,
+    texts::{Reference, Text},
+};
 
 events! {
-    /// All that happens to a user.
+    /// All that happens to a user. Who it is, is the user's own: it is stored under the user's key, and can be erased.
     pub enum UserEvent {
-        UserRegistered = 1,
+        UserRegistered = 1 personal ["/email", "/name"],
         UserLoggedIn = 1,
         UserLoggedOut = 1,
         UserActionRecorded = 1,
@@ -21,34 +25,39 @@ events! {
 }
 
 /// A person was registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserRegistered {
     /// The user.
     pub user_id: AggregateId,
     /// Where mail reaches the person.
+    #[schemars(with = "Text")]
     pub email: String,
     /// What the person is called.
+    #[schemars(with = "Text")]
     pub name: String,
 }
 
 /// A session was opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserLoggedIn {
     /// The session.
+    #[schemars(with = "Reference")]
     pub session_id: String,
 }
 
 /// A session was ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserLoggedOut {
     /// The session.
+    #[schemars(with = "Reference")]
     pub session_id: String,
 }
 
 /// The user did something.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct UserActionRecorded {
     /// Its name.
+    #[schemars(with = "Reference")]
     pub action: String,
     /// Any JSON; numbers keep their bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +65,7 @@ pub struct UserActionRecorded {
 }
 
 /// All sessions were ended, and the user's time with us.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserDeactivated {}
 
 impl UserEvent {

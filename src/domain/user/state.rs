@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext, codec::compact};
+use event_sourcing_actors::{Aggregate, AggregateId, DecisionContext, codec::compact, schema::SchemaOf};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,12 +12,12 @@ use super::{
 };
 
 /// A person; `null` as JSON before the first event.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct User(Option<UserState>);
 
 /// A person who was registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserState {
     /// The user.
     pub user_id: AggregateId,
@@ -31,7 +32,7 @@ pub struct UserState {
 }
 
 /// Whether a user can do anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UserStatus {
     /// Yes.
@@ -83,6 +84,10 @@ impl Aggregate for User {
         };
         self.admits(&event)?;
         Ok(vec![event])
+    }
+
+    fn state_schema() -> Option<SchemaOf> {
+        Some(SchemaOf::type_of::<UserState>())
     }
 
     fn apply(&mut self, event: &UserEvent) {

@@ -55,6 +55,21 @@ fn every_event_changes_the_user_and_extends_the_time_line() {
 }
 
 #[test]
+fn erasure_takes_the_person_out_of_the_row_and_leaves_the_user() {
+    let mut model = ReadModel::new(UserActivity);
+    model.happens::<User>("u", registered()).unwrap();
+    model.happens::<User>("u", log_in("s-1")).unwrap();
+    let before = model.row(USERS, "", "u").unwrap();
+    model.records(User::TYPE, "u", SUBJECT_ERASED, b"{}".to_vec()).unwrap();
+    let mut expected = before;
+    (expected["email"], expected["name"], expected["version"]) = (json!(ERASED), json!(ERASED), json!(3));
+    assert_eq!(model.row(USERS, "", "u").unwrap(), expected);
+    assert_eq!(model.column(ACTIVITY, "u", "kind"), json!(["registered", "logged_in"]));
+    model.records(User::TYPE, "nobody", SUBJECT_ERASED, b"{}".to_vec()).unwrap();
+    assert_eq!(model.row(USERS, "", "nobody"), None, "whoever was never here is not made by it");
+}
+
+#[test]
 fn details_keep_their_bytes() {
     let mut model = ReadModel::new(UserActivity);
     model.happens::<User>("u", registered()).unwrap();

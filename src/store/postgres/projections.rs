@@ -70,6 +70,10 @@ pub(super) fn state(row: &PgRow) -> Result<ProjectionState, StoreError> {
     raw().map_err(store_error)?.checked()
 }
 
+/// Nothing that readers could notice changes.
+const FORGET_PREVIOUS: &str = "UPDATE projections SET previous_generation = NULL, previous_version = NULL, \
+     previous_checkpoint = NULL, previous_leaf = NULL WHERE partition = 0 AND name = $1";
+
 /// The function's word for an objection.
 fn reason(word: &str) -> &'static str {
     match word {
@@ -99,6 +103,8 @@ impl<'a> From<&'a Control> for Wish<'a> {
             Control::Pause => Self { word: "pause", ..Self::default() },
             Control::Resume => Self { word: "resume", ..Self::default() },
             Control::Rollback => Self { word: "rollback", ..Self::default() },
+            // A statement of its own.
+            Control::ForgetPrevious => Self { word: "forget", ..Self::default() },
             Control::Cancel { operation } => Self { word: "cancel", operation: Some(*operation), ..Self::default() },
             Control::Rebuild { operation, version, accepts_difference } => Self {
                 word: "rebuild",
@@ -161,6 +167,12 @@ impl PostgresStore {
         projection: &str,
         control: Control,
     ) -> Result<Controlled, StoreError> {
+        if matches!(control, Control::ForgetPrevious) {
+            let query = sqlx::query(FORGET_PREVIOUS).bind(projection);
+            query.execute(&self.pool).await.map_err(store_error)?;
+            let state = self.projection_state(projection).await?;
+            return Ok(state.map_or(Controlled::UnknownProjection, |state| Controlled::Done(Box::new(state))));
+        }
         let wish = Wish::from(&control);
         // Its instant is the database's own.
         let begun = control.operation(projection, DateTime::UNIX_EPOCH);

@@ -14,7 +14,9 @@ use super::{
 };
 
 const SAVE: &str = "INSERT INTO snapshots (partition, aggregate_id, sequence, aggregate_type, state_version, chain, state, \
-         digest, created_at) VALUES (0, $1, $2, $3, $4, $5, $6, $7, now()) \
+         digest, created_at) SELECT 0, $1, $2, $3, $4, $5, $6, $7, now() \
+     WHERE NOT EXISTS (SELECT 1 FROM subject_keys k \
+         WHERE k.partition = 0 AND k.subject = $1 AND k.destroyed_at IS NOT NULL) \
      ON CONFLICT (partition, aggregate_id, sequence) DO UPDATE SET aggregate_type = excluded.aggregate_type, \
          state_version = excluded.state_version, chain = excluded.chain, state = excluded.state, \
          digest = excluded.digest, created_at = excluded.created_at";

@@ -14,7 +14,9 @@ use super::{
 };
 
 const SAVE: &str = "INSERT OR REPLACE INTO snapshots (partition, aggregate_id, sequence, aggregate_type, state_version, \
-     chain, state, digest, created_at) VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+     chain, state, digest, created_at) SELECT 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+     WHERE NOT EXISTS (SELECT 1 FROM subject_keys k \
+         WHERE k.partition = 0 AND k.subject = ?1 AND k.destroyed_at IS NOT NULL)";
 const KEPT: &str = "SELECT sequence FROM snapshots WHERE partition = 0 AND aggregate_id = ?1 ORDER BY sequence";
 const PRUNE: &str = "DELETE FROM snapshots WHERE partition = 0 AND aggregate_id = ?1 \
      AND sequence IN (SELECT value FROM json_each(?2))";

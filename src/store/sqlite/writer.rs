@@ -38,6 +38,12 @@ impl ViewWriter {
         self.slot.lock().await.close().await;
     }
 
+    /// A connection of its own outside any transaction, while no other of this store writes.
+    pub(super) async fn alone(&self) -> Result<(SqliteConnection, MutexGuard<'_, ()>), StoreError> {
+        let connection = Slot::Empty.take(&self.options).await?;
+        Ok((connection, self.turn.lock().await))
+    }
+
     /// Waits for its turn, then for other processes.
     pub(super) async fn begin(&self, is_flushed: bool) -> Result<Writing<'_>, StoreError> {
         let mut slot = self.slot.lock().await;

@@ -5,12 +5,13 @@ use event_sourcing_actors::{
     DomainEvent, EventType, Position, RecordedEvent, Sequence,
     saga::{Reason, SagaCommandAnswered, SagaCommandIssued, SagaEvent, SagaStarted, SagaStateRead, StepDirection},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::microseconds;
 
 /// One event of an instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TimelineEvent {
     /// Its place in the instance's stream.
     pub sequence: Sequence,

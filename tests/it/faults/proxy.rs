@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{load::sound_log, postgres, read_models::equal_the_fold_of};
+use crate::support::{load::sound_log, postgres, read_models::equal_the_fold_of, settings_for};
 
 /// A loopback proxy that, when armed, swallows the next answer of the database and cuts that connection.
 struct Proxy {
@@ -76,7 +76,9 @@ async fn a_connection_cut_before_the_answer_of_a_commit_leaves_one_effect() {
     let (port, name) = after.split_once('/').unwrap();
     let proxy = Proxy::start(port.parse().unwrap()).await;
     let url = format!("{before}127.0.0.1:{}/{name}", proxy.port);
-    let app = Arc::new(App::builder().seal(false).database_url(&url).unwrap().start().await.unwrap());
+    let app = Arc::new(
+        App::builder().seal(false).settings(settings_for(&url)).database_url(&url).unwrap().start().await.unwrap(),
+    );
     for account in 0..4 {
         let create = CreateAccount { account_id: None, owner: "o".to_owned(), initial_balance: 0 };
         app.execute::<Account>(format!("acc-{account}"), create).await.unwrap();

@@ -13,11 +13,11 @@ use event_sourcing_actors::query_bus::QueryRequest;
 use event_sourcing_cqrs::{
     app::App,
     domain::account::{Account, CreateAccount, DepositMoney},
-    settings::{SecretUrl, Settings},
+    settings::SecretUrl,
 };
 use serde_json::Value;
 
-use crate::support::{postgres, redis::Redis};
+use crate::support::{postgres, redis::Redis, settings_for};
 
 const REPLICAS: usize = 3;
 const WORKERS: usize = 12;
@@ -35,7 +35,7 @@ fn probes() -> u64 {
 }
 
 async fn replica(database: &str, redis: &str) -> Arc<App> {
-    let mut settings = Settings::default();
+    let mut settings = settings_for(database);
     settings.cache.redis_url = Some(SecretUrl::new(redis));
     Arc::new(App::builder().settings(settings).seal(false).database_url(database).unwrap().start().await.unwrap())
 }

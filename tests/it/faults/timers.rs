@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{load::sound_log, postgres};
+use crate::support::{load::sound_log, postgres, settings_for};
 
 const TIMERS: usize = 2_000;
 
@@ -31,7 +31,16 @@ fn waiting() -> StepSaga<Value> {
 }
 
 async fn start(url: &str) -> App {
-    App::builder().database_url(url).unwrap().seal(false).saga(waiting()).unwrap().start().await.unwrap()
+    App::builder()
+        .settings(settings_for(url))
+        .database_url(url)
+        .unwrap()
+        .seal(false)
+        .saga(waiting())
+        .unwrap()
+        .start()
+        .await
+        .unwrap()
 }
 
 async fn overdue_timers_fire_once(url: &str) {

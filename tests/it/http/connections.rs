@@ -113,7 +113,7 @@ async fn gated(options: HttpOptions) -> (Arc<TestServer>, Arc<Gate>) {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-    let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).middleware(gate.clone());
+    let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys().middleware(gate.clone());
     (Arc::new(TestServer::over(builder, options, |context| context).await), gate)
 }
 

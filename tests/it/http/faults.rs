@@ -21,7 +21,7 @@ async fn faulty(limits: Limits) -> (TestServer, Arc<FaultStore<MemoryStore>>) {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
     let store = FaultStore::new(MemoryStore::new(Arc::new(SystemClock)));
-    let builder = RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog).limits(limits);
+    let builder = RuntimeBuilder::new(store.clone(), store.clone()).catalog(catalog).throwaway_keys().limits(limits);
     (TestServer::over(builder, HttpOptions::default(), |context| context).await, store)
 }
 

@@ -215,7 +215,6 @@ mod replicas {
             account::{Account, CreateAccount, DepositMoney},
         },
         http::HttpOptions,
-        settings::Settings,
         store::{PostgresOptions, PostgresStore},
     };
     use tokio::time::Instant;
@@ -225,13 +224,14 @@ mod replicas {
         eventually,
         http::TestServer,
         postgres::{self, Database},
+        settings_for,
     };
 
     const NEVER: Duration = Duration::from_secs(3_600);
 
     /// The replica that writes: the whole app, as the program starts it.
     async fn writer(database: &Database) -> App {
-        let mut settings = Settings::default();
+        let mut settings = settings_for(&database.url);
         settings.event_store.database_url = database.url.parse().unwrap();
         let app = App::builder().settings(settings).seal(false).start().await.unwrap();
         app.execute::<Account>("a", CreateAccount { account_id: None, owner: "o".into(), initial_balance: 0 })
@@ -255,7 +255,7 @@ mod replicas {
         domain::register(&mut catalog).unwrap();
         let listener: Arc<dyn Wakeups> = Arc::new(store.listener());
         let store = Arc::new(store);
-        let mut builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog);
+        let mut builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys();
         if hears {
             builder = builder.wakeups(listener);
         }

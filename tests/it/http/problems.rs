@@ -196,3 +196,41 @@ async fn a_runtime_that_drains_answers_503() {
     assert_eq!(server.get("/health/ready").await.status, 503);
     assert_eq!(server.get("/health/live").await.status, 503);
 }
+
+/// One raw request; the answer's status, head and body.
+async fn raw(server: &TestServer, request: &[u8]) -> (u16, String, serde_json::Value) {
+    let answer = String::from_utf8(server.raw(request).await).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer:?}")))
+}
+
+#[tokio::test]
+async fn heads_that_are_no_http_get_problems_too() {
+    let server = TestServer::start().await;
+    let long_header = format!("GET /version HTTP/1.1\r\nhost: t\r\nx-long: {}\r\n\r\n", "x".repeat(200_000));
+    let many_headers = format!("GET /version HTTP/1.1\r\nhost: t\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "x".repeat(66_000));
+    let after_another = b"GET /version HTTP/1.1\r\nhost: t\r\n\r\nGARBAGE\r\n\r\n";
+    for (request, status, code) in [
+        (&b"GARBAGE\r\n\r\n"[..], 400, "malformed-header"),
+        (b"GET /version HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed-header"),
+        (b"GET /version HTTP/9.9\r\n\r\n", 400, "malformed-header"),
+        (b"POST /api/v1/commands HTTP/1.1\r\nhost: t\r\ncontent-length: x\r\n\r\n", 400, "malformed-header"),
+        (long_header.as_bytes(), 431, "head-too-large"),
+        (many_headers.as_bytes(), 431, "head-too-large"),
+        (long_path.as_bytes(), 414, "uri-too-long"),
+    ] {
+        let (given, head, problem) = raw(&server, request).await;
+        let what = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
+        assert_eq!(
+            (given, &problem["code"], &problem["status"]),
+            (status, &json!(code), &json!(status)),
+            "{what}: {head}"
+        );
+        assert!(head.contains("content-type: application/problem+json") && head.contains("x-request-id: "), "{head}");
+    }
+    let both = String::from_utf8(server.raw(after_another).await).unwrap();
+    assert!(both.starts_with("HTTP/1.1 200 OK") && both.contains("HTTP/1.1 400 Bad Request"), "{both}");
+    assert!(both.contains("malformed-header"), "{both}");
+}

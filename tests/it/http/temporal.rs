@@ -30,7 +30,7 @@ async fn server() -> (TestServer, Arc<ManualClock>) {
     domain::register(&mut catalog).unwrap();
     let clock = Arc::new(ManualClock::at(start()));
     let store = Arc::new(MemoryStore::new(clock.clone()));
-    let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).clock(clock.clone());
+    let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys().clock(clock.clone());
     (TestServer::over(builder.snapshot_frequency(|_| 2), HttpOptions::default(), |context| context).await, clock)
 }
 

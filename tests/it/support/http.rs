@@ -64,7 +64,7 @@ impl TestServer {
         let mut catalog = Catalog::default();
         domain::register(&mut catalog).unwrap();
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog);
+        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys();
         Self::over(builder.limits(Limits::default()), options, with).await
     }
 
@@ -79,7 +79,7 @@ impl TestServer {
         domain::register(&mut catalog).unwrap();
         queries::register(&mut queries).unwrap();
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog);
+        let builder = RuntimeBuilder::new(store.clone(), store).catalog(catalog).throwaway_keys();
         let builder = builder.projections(projections).query_catalog(queries);
         Self::over(builder, HttpOptions::default(), |context| context).await
     }

@@ -51,7 +51,11 @@ pub async fn server(options: HttpOptions) -> TestServer {
     definitions.register(stubborn()).unwrap();
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     let sagas = SagaLimits { look: Duration::from_millis(10), ..SagaLimits::default() };
-    let builder = RuntimeBuilder::new(store.clone(), store.clone()).views(store).catalog(catalog).sagas(definitions);
+    let builder = RuntimeBuilder::new(store.clone(), store.clone())
+        .views(store)
+        .catalog(catalog)
+        .throwaway_keys()
+        .sagas(definitions);
     let server = TestServer::over(builder.limits(Limits { sagas, ..Limits::default() }), options, |context| context);
     server.await
 }

@@ -162,7 +162,7 @@ async fn assert_round_trip(store: &Tested, mut stream: Stream, body: EventBody) 
     let claim = stream.claim();
     let event = stream.with(body);
     let done = commit(store, unit(vec![claim], vec![event.clone()])).await;
-    let expected = RecordedEvent { position: done.first_position, recorded_at: done.recorded_at, event };
+    let expected = RecordedEvent::new(done.first_position, done.recorded_at, event);
     assert!(expected.is_intact());
     assert_eq!(
         read(store, stream.id.as_str(), range(expected.sequence.0, WHOLE, 1)).await,

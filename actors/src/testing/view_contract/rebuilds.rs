@@ -20,6 +20,7 @@ listed!(
     rollback_and_back,
     rollback_loses_the_step_under_way,
     rolled_back_rows_stand_still_until_a_swap,
+    forgotten_previous_rows_are_up_for_removal,
     tally_is_what_a_naive_count_gives,
     tally_does_not_depend_on_order,
     generations_are_never_used_again,
@@ -184,6 +185,20 @@ async fn rollback_loses_the_step_under_way(store: Tested) {
     let under_way = owner.served(puts(at, at + 1, vec![row("a", "late")]));
     owner.control(Control::Rollback).await;
     owner.lose(under_way).await;
+}
+
+async fn forgotten_previous_rows_are_up_for_removal(store: Tested) {
+    let mut owner = swapped(&store).await;
+    let before = owner.state.clone();
+    let under_way = owner.served(puts(before.checkpoint.position.0, 7, vec![row("a", "newer")]));
+    let state = owner.control(Control::ForgetPrevious).await.clone();
+    assert_eq!((state.previous, state.revision, state.epoch), (None, before.revision, before.epoch));
+    assert_eq!(owner.refused(Control::Rollback).await, None);
+    owner.step(under_way).await;
+    assert_eq!(one(&store, "a").await, Some(data("newer")), "what is served goes on");
+    while store.prune(chrono::DateTime::UNIX_EPOCH, std::num::NonZeroU32::MIN).await.unwrap() > 0 {}
+    assert_eq!(store.dump(before.previous.unwrap().generation, None, std::num::NonZeroU32::MIN).await.unwrap(), []);
+    owner.control(Control::ForgetPrevious).await;
 }
 
 async fn rolled_back_rows_stand_still_until_a_swap(store: Tested) {

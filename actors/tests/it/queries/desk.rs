@@ -67,6 +67,12 @@ impl QueryCache for Drawer {
             Ok(self.answers.lock().unwrap().get(key).cloned())
         })
     }
+    fn sweep<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(), CacheUnavailable>> {
+        Box::pin(async move {
+            self.answers.lock().unwrap().retain(|key, _| !key.starts_with(prefix));
+            Ok(())
+        })
+    }
     fn put(&self, key: String, answer: CachedAnswer) {
         self.answers.lock().unwrap().insert(key, answer);
     }

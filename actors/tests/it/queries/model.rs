@@ -48,6 +48,9 @@ impl QueryCache for Hostile {
             Ok(all.get(all.len() - 1 - age).cloned())
         })
     }
+    fn sweep<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), CacheUnavailable>> {
+        Box::pin(async { Err(CacheUnavailable) })
+    }
     fn put(&self, key: String, answer: CachedAnswer) {
         let mut answers = self.answers.lock().unwrap();
         let all = answers.entry(key).or_default();

@@ -1,0 +1,198 @@
+//! What every place of subjects' keys must do, as a list of cases; each wants a fresh, empty store.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is how a case fails")]
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::{
+    digest::ChainDigest,
+    envelope::{Snapshot, StreamHead},
+    id::{AggregateId, AggregateType},
+    ports::{SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
+    version::Sequence,
+};
+
+/// A store under test.
+pub trait Store: SubjectKeys + SnapshotStore {}
+impl<S: SubjectKeys + SnapshotStore> Store for S {}
+
+/// One demand on a store.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The demand, as a claim.
+    pub name: &'static str,
+    /// Panics if the store does not meet it.
+    pub run: fn(Arc<dyn Store>) -> BoxFuture<'static, ()>,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}
+
+macro_rules! listed {
+    ($($name:ident),* $(,)?) => {
+        /// All cases, in reading order.
+        #[must_use]
+        pub fn cases() -> Vec<Case> {
+            vec![$(Case { name: stringify!($name), run: |store| Box::pin($name(store)) }),*]
+        }
+    };
+}
+
+listed!(
+    keys_come_in_the_order_asked,
+    first_key_of_a_subject_wins,
+    destroyed_key_is_gone_for_ever,
+    destroyed_keys_are_listed_by_instant,
+    subject_without_a_key_can_be_closed_too,
+    keys_of_another_master_are_found_and_wrapped_anew,
+    rewrapping_changes_only_the_very_key,
+    master_is_named_once_and_replaced_by_who_knows_it,
+    makers_of_the_same_keys_do_not_wait_for_each_other,
+    erased_stream_takes_no_snapshot_any_more,
+);
+
+type Tested = Arc<dyn Store>;
+
+fn id(name: &str) -> AggregateId {
+    AggregateId::new(name).unwrap()
+}
+
+fn key(byte: u8) -> WrappedKey {
+    WrappedKey { id: Uuid::from_u128(byte.into()), master: "m1".to_owned(), wrapped: vec![byte; 72] }
+}
+
+fn wrapped(stored: Option<&StoredKey>) -> Option<&WrappedKey> {
+    match &stored?.state {
+        StoredKeyState::Wrapped(key) => Some(key),
+        StoredKeyState::Destroyed(_) => None,
+    }
+}
+
+async fn find(store: &Tested, name: &str) -> Option<StoredKey> {
+    store.find(&[id(name)]).await.unwrap().pop().unwrap()
+}
+
+async fn keys_come_in_the_order_asked(store: Tested) {
+    let made = store.create(&[(id("b"), key(2)), (id("a"), key(1)), (id("ü/\"x"), key(3))]).await.unwrap();
+    let subjects: Vec<_> = made.iter().map(|key| key.subject.as_str()).collect();
+    assert_eq!(subjects, ["b", "a", "ü/\"x"]);
+    let found = store.find(&[id("a"), id("none"), id("ü/\"x"), id("a")]).await.unwrap();
+    let found: Vec<_> = found.iter().map(|found| wrapped(found.as_ref()).cloned()).collect();
+    assert_eq!(found, [Some(key(1)), None, Some(key(3)), Some(key(1))]);
+    assert_eq!(store.find(&[]).await.unwrap(), []);
+}
+
+async fn first_key_of_a_subject_wins(store: Tested) {
+    store.create(&[(id("a"), key(1))]).await.unwrap();
+    let stands = store.create(&[(id("a"), key(2)), (id("b"), key(3))]).await.unwrap();
+    let stands: Vec<_> = stands.iter().map(|key| wrapped(Some(key)).cloned()).collect();
+    assert_eq!(stands, [Some(key(1)), Some(key(3))]);
+}
+
+async fn destroyed_key_is_gone_for_ever(store: Tested) {
+    store.create(&[(id("a"), key(1)), (id("b"), key(2))]).await.unwrap();
+    let at = store.destroy(&id("a")).await.unwrap();
+    assert_eq!(store.destroy(&id("a")).await.unwrap(), at, "it was destroyed once");
+    let again = store.create(&[(id("a"), key(3))]).await.unwrap();
+    assert_eq!(again, [StoredKey { subject: id("a"), state: StoredKeyState::Destroyed(at) }]);
+    store.rewrap(&[(id("a"), key(1))]).await.unwrap();
+    assert_eq!(find(&store, "a").await.unwrap().state, StoredKeyState::Destroyed(at));
+    assert_eq!(wrapped(find(&store, "b").await.as_ref()), Some(&key(2)), "others stay");
+}
+
+async fn destroyed_keys_are_listed_by_instant(store: Tested) {
+    store.create(&[(id("a"), key(1)), (id("b"), key(2))]).await.unwrap();
+    let mut expected = Vec::new();
+    for name in ["c", "a", "d"] {
+        expected.push(Tombstone { destroyed_at: store.destroy(&id(name)).await.unwrap(), subject: id(name) });
+    }
+    expected.sort();
+    let beginning = Tombstone { destroyed_at: chrono::DateTime::UNIX_EPOCH, subject: id("0") };
+    assert_eq!(store.destroyed(&beginning, 10).await.unwrap(), expected);
+    assert_eq!(store.destroyed(&beginning, 1).await.unwrap(), expected[..1]);
+    assert_eq!(store.destroyed(&expected[0], 10).await.unwrap(), expected[1..]);
+    assert_eq!(store.destroyed(&expected[2], 10).await.unwrap(), []);
+}
+
+async fn subject_without_a_key_can_be_closed_too(store: Tested) {
+    let at = store.destroy(&id("a")).await.unwrap();
+    let made = store.create(&[(id("a"), key(1))]).await.unwrap();
+    assert_eq!(made[0].state, StoredKeyState::Destroyed(at));
+}
+
+async fn keys_of_another_master_are_found_and_wrapped_anew(store: Tested) {
+    let keys: Vec<_> = (1..=5_u8).map(|n| (id(&format!("s{n}")), key(n))).collect();
+    store.create(&keys).await.unwrap();
+    store.destroy(&id("s3")).await.unwrap();
+    assert_eq!(store.foreign("m1", 10).await.unwrap(), []);
+    assert_eq!(store.foreign("m2", 2).await.unwrap().len(), 2);
+    let foreign = store.foreign("m2", 10).await.unwrap();
+    assert_eq!(foreign.len(), 4, "a destroyed key has no master");
+    let anew = |stored: &StoredKey| {
+        let old = wrapped(Some(stored)).unwrap();
+        (stored.subject.clone(), WrappedKey { id: old.id, master: "m2".to_owned(), wrapped: vec![9; 72] })
+    };
+    store.rewrap(&foreign.iter().map(anew).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.foreign("m2", 10).await.unwrap(), []);
+    let stored = find(&store, "s1").await;
+    let expected = WrappedKey { id: key(1).id, master: "m2".to_owned(), wrapped: vec![9; 72] };
+    assert_eq!(wrapped(stored.as_ref()), Some(&expected));
+}
+
+async fn rewrapping_changes_only_the_very_key(store: Tested) {
+    store.create(&[(id("a"), key(1))]).await.unwrap();
+    store.rewrap(&[(id("a"), key(2)), (id("none"), key(1))]).await.unwrap();
+    assert_eq!(wrapped(find(&store, "a").await.as_ref()), Some(&key(1)));
+    assert_eq!(find(&store, "none").await, None);
+}
+
+async fn master_is_named_once_and_replaced_by_who_knows_it(store: Tested) {
+    assert_eq!(store.appoint(&[], "m1").await.unwrap(), "m1");
+    assert_eq!(store.appoint(&[], "m2").await.unwrap(), "m1", "who does not know it must not replace it");
+    assert_eq!(store.appoint(&["m0".to_owned(), "m1".to_owned()], "m2").await.unwrap(), "m2");
+    assert_eq!(store.appoint(&[], "m2").await.unwrap(), "m2");
+}
+
+async fn makers_of_the_same_keys_do_not_wait_for_each_other(store: Tested) {
+    let make = |reversed: bool, byte: u8| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut keys: Vec<_> = (0..50).map(|n| (id(&format!("s{n}")), key(byte))).collect();
+            if reversed {
+                keys.reverse();
+            }
+            store.create(&keys).await.unwrap()
+        })
+    };
+    let makers: Vec<_> = (1..=8_u8).map(|byte| make(byte % 2 == 0, byte)).collect();
+    let mut all = Vec::new();
+    for maker in makers {
+        let mut made = maker.await.unwrap();
+        made.sort_by(|a, b| a.subject.cmp(&b.subject));
+        all.push(made);
+    }
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "all agree on one key each");
+}
+
+async fn erased_stream_takes_no_snapshot_any_more(store: Tested) {
+    let snapshot = |name: &str| Snapshot {
+        aggregate_id: id(name),
+        aggregate_type: AggregateType::new("t").unwrap(),
+        head: StreamHead { sequence: Sequence(1), chain: ChainDigest::EMPTY },
+        state_version: 1,
+        state: Bytes::from_static(b"{}"),
+    };
+    store.destroy(&id("a")).await.unwrap();
+    for name in ["a", "b"] {
+        store.save(snapshot(name)).await.unwrap();
+    }
+    assert_eq!(store.latest(&id("a"), Sequence(9)).await.unwrap(), None);
+    assert!(store.latest(&id("b"), Sequence(9)).await.unwrap().is_some());
+}
