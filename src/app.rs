@@ -3,6 +3,7 @@
 //! An app is a store, a runtime over it, read models and a cache, and the settings of all. Several live side by side in
 //! one process.
 
+mod access;
 mod cache;
 mod evidence;
 mod master_keys;
@@ -35,6 +36,7 @@ pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 
 use crate::{
+    auth::{Auth, AuthError},
     domain,
     integrity::Integrity,
     projections::DeclarationError,
@@ -59,6 +61,7 @@ pub struct AppBuilder {
     authorizer: Option<Arc<dyn Authorizer>>,
     opening: Opening,
     seals: bool,
+    guards: bool,
 }
 
 /// Why an app does not start.
@@ -101,6 +104,17 @@ pub enum AppError {
     /// The settings of a single query type are about none that there is.
     #[error(transparent)]
     UnknownQueryType(#[from] crate::queries::UnknownQueryType),
+    /// The settings of a single command type are about none that there is.
+    #[error("commands.types.{name} names no command type{}", did_you_mean(nearest))]
+    UnknownCommandType {
+        /// As set.
+        name: String,
+        /// Known names close to it.
+        nearest: Vec<String>,
+    },
+    /// Nobody can be let in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// A declared read model is wrong.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),
@@ -292,6 +306,7 @@ impl AppBuilder {
         // `start` takes the error itself, which cannot be cloned.
         let Ok(catalog) = &self.catalog else { return Ok(()) };
         self.read_side.resolve(&self.settings, catalog)?;
+        access::check_names(&self.settings, catalog)?;
         for name in self.settings.event_store.aggregates.keys() {
             if !catalog.entries().any(|(known, ..)| known.as_str() == name) {
                 let known = catalog.entries().map(|(known, ..)| known.as_str());
@@ -340,6 +355,9 @@ impl AppBuilder {
         if let Some(views) = &views {
             builder = builder.scrubber(views.scrubber());
         }
+        if self.guards {
+            builder = access::authorized(builder, &settings);
+        }
         if let Some(authorizer) = self.authorizer {
             builder = builder.authorizer(authorizer);
         }
@@ -352,6 +370,7 @@ impl AppBuilder {
         if let Some(port) = cache.port() {
             builder = builder.query_cache(port);
         }
+        let auth = access::start(&settings, &storage, self.guards).await?;
         let runtime = Arc::new(builder.start().await?);
         let integrity = evidence::start(&settings, &storage, &runtime, views.as_ref().unwrap_or(&storage), self.seals);
         let integrity = match integrity.await {
@@ -359,11 +378,12 @@ impl AppBuilder {
             Err(error) => {
                 // Nothing else was begun: what is started ends in order.
                 runtime.shutdown().await;
+                auth.close().await;
                 storage.close().await;
                 return Err(error);
             }
         };
-        Ok(App { runtime, storage, views, cache, integrity, settings })
+        Ok(App { runtime, storage, views, cache, integrity, auth: Arc::new(auth), settings })
     }
 }
 
@@ -389,6 +409,7 @@ pub struct App {
     views: Option<Storage>,
     cache: Cache,
     integrity: Option<Arc<Integrity>>,
+    auth: Arc<Auth>,
     settings: Settings,
 }
 
@@ -411,6 +432,7 @@ impl App {
             authorizer: None,
             opening: Opening::default(),
             seals: true,
+            guards: true,
         }
     }
 
@@ -478,6 +500,7 @@ impl App {
             // The journal has ended: this seals and signs the last events.
             integrity.close().await;
         }
+        self.auth.close().await;
         self.cache.close().await;
         if let Some(views) = &self.views {
             views.close().await;

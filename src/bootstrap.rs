@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use event_sourcing_actors::Runtime;
 use event_sourcing_cqrs::{
     app::{App, AppError, Cache, Storage},
+    auth::rate::Quota,
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::Settings,
     telemetry::LogControl,
@@ -75,7 +76,14 @@ pub(crate) async fn serve(settings: Settings, log: LogControl) -> Result<(), Ser
             return Ok(());
         }
     };
-    let context = HttpContext::new(app.runtime().clone()).health_check(Arc::new(DatabaseCheck(app.storage().clone())));
+    if app.auth().has_no_key() {
+        tracing::warn!(
+            "auth.mode is api_key and there is no key, so nobody can come in: `event-sourcing-cqrs token create --role admin` \
+             on this store makes the first one, also while the server runs"
+        );
+    }
+    let context = HttpContext::new(app.runtime().clone()).auth(app.auth().clone());
+    let context = context.health_check(Arc::new(DatabaseCheck(app.storage().clone())));
     let context = context.settings(settings.explain()).log(log);
     let context = app.integrity().cloned().into_iter().fold(context, HttpContext::integrity);
     let context = Arc::new(cache_check(app.cache()).into_iter().fold(context, HttpContext::health_check));
@@ -115,7 +123,11 @@ async fn death(runtime: &Runtime) {
 fn options(settings: &Settings) -> HttpOptions {
     let wait_max = Duration::from_millis(settings.queries.wait_max_ms);
     let settings = &settings.http;
+    let limit = &settings.rate_limit;
+    let quota = Quota { requests: limit.requests, window: Duration::from_secs(limit.window_s) };
     HttpOptions {
+        cors_origins: settings.cors.allowed_origins.clone(),
+        quota: (limit.requests > 0).then_some(quota),
         wait_max,
         connections_max: settings.connections_max,
         head_deadline: Duration::from_millis(settings.head_timeout_ms),

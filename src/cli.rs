@@ -22,11 +22,13 @@ mod query;
 mod remote;
 mod replay;
 mod saga;
+mod secret;
 mod serve;
 mod status;
 mod table;
 mod target;
 mod text;
+mod token;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -40,7 +42,11 @@ use event_sourcing_cqrs::{
 use self::{
     exit::{Exit, Failure},
     output::{Format, Output},
+    secret::Secret,
 };
+
+/// The variable that holds a key or token.
+const TOKEN_VARIABLE: &str = "ES_TOKEN";
 
 /// An event-sourced application server.
 ///
@@ -49,7 +55,7 @@ use self::{
 ///
 /// Exit codes: 0 ok, 1 failed or refused, 2 usage or configuration, 3 not found, 4 integrity violation,
 /// 5 conflict, 6 unavailable or timed out, 7 not allowed.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version)]
 struct Cli {
     #[command(flatten)]
@@ -59,7 +65,7 @@ struct Cli {
 }
 
 /// What every word understands.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Globals {
     /// Folder of the YAML files [env: CONFIG_DIR; default: ./config]
     #[arg(long, global = true, value_name = "FOLDER", help_heading = "Settings")]
@@ -82,6 +88,10 @@ pub(crate) struct Globals {
     /// Talk to the server at this address instead of opening the store
     #[arg(long, global = true, value_name = "URL", help_heading = "Words")]
     url: Option<String>,
+    /// Key or token for --url, or @file with it; better by the variable, since other processes see command lines
+    /// [env: ES_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Words")]
+    token: Option<String>,
     /// How data is written
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Words")]
     format: Format,
@@ -128,6 +138,11 @@ enum Word {
     /// Look after checkpoints and keys
     #[command(subcommand)]
     Integrity(integrity::Integrity),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Tell what was done and refused at the door
+    Audit(token::Audit),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -144,6 +159,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// The server to talk to.
     pub(crate) url: Option<String>,
+    /// What it is told about who asks.
+    pub(crate) token: Option<Secret>,
     /// How long to wait.
     pub(crate) timeout: Duration,
     /// Where data goes.
@@ -174,12 +191,24 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let settings = load(&globals)?;
     let log = start_log(&settings, matches!(word, Word::Serve))?;
     let output = Output::new(globals.format);
-    let context = Context { settings, url: globals.url, timeout: globals.timeout, output, log };
+    let token = if globals.url.is_some() { secret(globals.token)? } else { None };
+    let context = Context { settings, url: globals.url, token, timeout: globals.timeout, output, log };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work(word, context));
     // A read of standard input that nobody waits for any more cannot be cancelled: do not wait for it.
     runtime.shutdown_background();
     result
+}
+
+/// The key or token of the flag, else of the variable. Read here and not by the parser, whose errors repeat what is wrong.
+fn secret(flag: Option<String>) -> Result<Option<Secret>, Failure> {
+    let variable = || std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
+    let (name, text) = match (flag, variable()) {
+        (Some(text), _) => ("--token", text),
+        (None, Some(text)) => (TOKEN_VARIABLE, text),
+        (None, None) => return Ok(None),
+    };
+    text.parse().map(Some).map_err(|problem: String| Failure::usage(format!("{name}: {problem}")))
 }
 
 async fn work(word: Word, context: Context) -> Result<(), Failure> {
@@ -198,6 +227,8 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Verify(word) => Box::pin(word.run(context)).await,
         Word::Integrity(word) => word.run(context).await,
         Word::Diff(word) => word.run(context).await,
+        Word::Token(word) => word.run(context).await,
+        Word::Audit(word) => word.run(context).await,
         Word::Config(word) => word.run(context),
         Word::Openapi => openapi::run(context).await,
         Word::Healthcheck => healthcheck::run(context).await,

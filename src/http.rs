@@ -9,15 +9,18 @@
 
 mod accept;
 mod aggregates;
+mod audit;
 mod body;
 mod codes;
 mod commands;
 mod config;
 mod connection;
 mod context;
+mod cors;
 mod docs;
 mod error;
 mod events;
+mod gate;
 mod health;
 mod index;
 mod integrity;
@@ -38,16 +41,19 @@ mod routes;
 mod sagas;
 mod subjects;
 mod temporal;
+mod tokens;
 mod unreadable;
 mod version;
 
 use std::time::Duration;
 
+use crate::auth::rate::Quota;
+
 pub use accept::{Drained, serve};
 pub use context::HttpContext;
 pub use health::{Health, HealthCheck, HealthStatus};
 pub use openapi::{Registered, documented_operations, openapi};
-pub use routes::route_table;
+pub use routes::{RouteAccess, access_table, route_table};
 
 /// Bounds of the HTTP door, units in the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +88,10 @@ pub struct HttpOptions {
     pub stream_comment: Duration,
     /// How long shutdown waits for requests in flight.
     pub drain: Duration,
+    /// Origins whose pages may read answers; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Requests of one caller; as many as they like, if absent.
+    pub quota: Option<Quota>,
 }
 
 impl Default for HttpOptions {
@@ -101,6 +111,8 @@ impl Default for HttpOptions {
             wait_max: Duration::from_secs(30),
             stream_comment: Duration::from_secs(15),
             drain: Duration::from_secs(20),
+            cors_origins: Vec::new(),
+            quota: None,
         }
     }
 }

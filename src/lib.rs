@@ -38,6 +38,7 @@
 //! - [`sagas`]: long-running transactions over commands of the domains; pure
 //! - [`cache`]: where answers of queries are kept for a while
 //! - [`integrity`]: evidence against tampering: a Merkle tree over the log, signed checkpoints, proofs, verification
+//! - [`auth`]: who may come in and do what, and the audit of what was done or refused
 //! - [`settings`]: defaults < files < environment < flags
 //! - [`app`]: the in-process door for embedders
 //! - `http`: the HTTP door (feature `http`)
@@ -45,6 +46,7 @@
 //! - [`wire`]: the JSON that the HTTP door and the command line share
 
 pub mod app;
+pub mod auth;
 pub mod cache;
 pub mod domain;
 #[cfg(feature = "http")]

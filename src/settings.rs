@@ -6,6 +6,7 @@
 //!
 //! This module knows no store, no actor and no HTTP: it hands out plain values.
 
+mod auth;
 mod cqrs;
 mod declarations;
 mod error;
@@ -29,9 +30,14 @@ use event_sourcing_actors::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use cqrs::{Aggregates, Commands, Http, Log, LogFormat, LogLevel, Queries, QueryKind, Role, UnknownLogLevel};
+pub use crate::auth::Role;
+pub use auth::{Auth, AuthMode, JwtSettings, KeyLine};
+pub use cqrs::{
+    Aggregates, CommandKind, Commands, Cors, Http, Log, LogFormat, LogLevel, Queries, QueryKind, RateLimit,
+    UnknownLogLevel,
+};
 pub use error::SettingsError;
-pub use event_store::{AggregateType, Auth, AuthMode, Erasure, EventStore, Integrity};
+pub use event_store::{AggregateType, Erasure, EventStore, Integrity};
 pub use layers::{Flags, Source, process_environment};
 pub use projections::{Cache, Consistency, Definition, Projections, ReadModels};
 pub use sagas::{SagaDefinition, SagaDefinitions, Sagas};
@@ -118,8 +124,8 @@ impl Settings {
     /// [`SettingsError::Invalid`] for the first value out of its range.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let outside = self.bounds().into_iter().find_map(|bound| Some((bound.problem()?, bound.key)));
-        let unbuilt = self.auth.problem().map(|problem| (problem, "auth.mode".to_owned()));
-        match outside.or(unbuilt) {
+        let wrong = || self.auth.problem().or_else(|| self.http.problem());
+        match outside.or_else(wrong) {
             None => Ok(()),
             Some((problem, key)) => {
                 let origin = self.origin(&key).to_owned();
@@ -264,6 +270,7 @@ impl Settings {
 
     fn bounds(&self) -> Vec<schema::Bound> {
         let mut bounds = self.event_store.bounds();
+        bounds.extend(self.auth.bounds());
         bounds.extend(self.integrity.bounds());
         bounds.extend(self.erasure.bounds());
         bounds.extend(self.projections.bounds());

@@ -5,6 +5,8 @@
 //! (who may write), `commits` (steps), `parked`, `operations`, `upkeep`; and `keys` for what an erasure destroys.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod access_rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod keys;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;

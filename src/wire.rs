@@ -3,6 +3,7 @@
 //! One set of structs for both sides, so that `--format json` and the HTTP answer cannot drift apart. Payloads, metadata
 //! and states are passed on byte for byte.
 
+mod access;
 mod history;
 mod integrity;
 mod operations;
@@ -22,7 +23,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use crate::auth::port::AuditRecord;
 pub use crate::integrity::{FirstBad, Report, StreamReport};
+pub use access::{CreatedToken, Token};
 pub use history::{Changes, State, Timespan};
 pub use integrity::{ConsistencyProof, InclusionProof};
 pub use operations::{Operation, OperationProgress};

@@ -5,6 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
 use event_sourcing_cqrs::{
     app::{AppError, MasterKeyError},
+    auth::AuthError,
     settings::SettingsError,
     store::OpenError,
     telemetry::TelemetryError,
@@ -150,6 +151,8 @@ impl From<AppError> for Failure {
             | AppError::UnknownAggregateType { .. }
             | AppError::UnknownProjection(_)
             | AppError::UnknownQueryType(_)
+            | AppError::UnknownCommandType { .. }
+            | AppError::Auth(AuthError::KeySet(_))
             | AppError::Declaration(_)
             | AppError::QueryType(_)
             | AppError::Saga(_) => Exit::Usage,
@@ -164,6 +167,7 @@ impl From<AppError> for Failure {
             }
             AppError::MasterKeys(MasterKeyError::Store(StoreError::Unavailable { .. })) => Exit::Unavailable,
             AppError::MasterKeys(_) => Exit::Usage,
+            AppError::Auth(AuthError::Store(error)) => return error.clone().into(),
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,
             AppError::Integrity { .. } => Exit::Usage,

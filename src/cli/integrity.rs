@@ -44,7 +44,8 @@ impl Integrity {
                 keys.map(|keys| keys.iter().map(|key| format!("{key}\n")).collect())
             }
             (Target::Local(local), Self::Key(Key::Rotate)) => {
-                let rotated = evidence(local)?.rotate_key().await.map_err(|error| unreadable(&error));
+                let rotate = async { evidence(local)?.rotate_key().await.map_err(|error| unreadable(&error)) };
+                let rotated = target.audited("integrity key rotate", "the signing key".to_owned(), rotate).await;
                 rotated.map(|key| {
                     talk("from now on checkpoints are signed by this key; tell those who verify them");
                     format!("{key}\n")

@@ -1,5 +1,6 @@
 //! Words on the configured store: this process opens it itself, beside a server or without one.
 
+mod access;
 mod projections;
 mod sagas;
 
@@ -50,7 +51,7 @@ impl Local {
         }
         let builder = App::builder().settings(context.settings.clone()).patience(context.timeout);
         let (follows, works) = (matches!(part, Part::Follows | Part::Works), part == Part::Works);
-        let builder = builder.open_personal(part != Part::Inspects);
+        let builder = builder.open_personal(part != Part::Inspects).guard(false);
         let builder =
             builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false).seal(false);
         let local = Self { app: builder.start().await?, timeout: context.timeout };
@@ -144,7 +145,7 @@ impl Local {
         };
         let mut request = CommandRequest::new(change.aggregate_id, action, self.timeout);
         // As whoever calls a server without authentication, so that both share their idempotency keys.
-        request.principal = Principal::anonymous();
+        request.principal = Principal::unguarded();
         request.expected = change.expected;
         request.idempotency = idempotency;
         request.dry_run = change.dry_run;

@@ -1,5 +1,6 @@
 //! Words on a running server: a small HTTP client, one connection a request.
 
+mod access;
 mod integrity;
 mod projections;
 mod sagas;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::{
     exit::{Exit, Failure},
+    secret::Secret,
     target::{Change, Events, LogQuery, ReplayQuery, StreamQuery, What},
 };
 
@@ -33,6 +35,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 pub(crate) struct Remote {
     /// `host:port`.
     authority: String,
+    token: Option<Secret>,
     timeout: Duration,
 }
 
@@ -52,7 +55,12 @@ impl Remote {
         let wrong = || Failure::usage("--url must be http://host:port; this client speaks no TLS and takes no path");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http") && uri.path() == "/").ok_or_else(wrong)?;
-        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), timeout })
+        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token: None, timeout })
+    }
+
+    /// Says who asks.
+    pub(crate) fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     pub(crate) async fn openapi(&self) -> Result<Value, Failure> {
@@ -212,6 +220,9 @@ impl Remote {
         let method = ask.method.unwrap_or(usual);
         let mut request =
             Request::builder().method(method).uri(ask.path.as_str()).header(header::HOST, &self.authority);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
         if ask.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

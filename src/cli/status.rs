@@ -75,7 +75,7 @@ async fn of_server(_: &Context, _: &str) -> Result<(), Failure> {
 async fn of_server(context: &Context, url: &str) -> Result<(), Failure> {
     use serde_json::json;
 
-    let remote = super::remote::Remote::new(url, context.timeout)?;
+    let remote = super::remote::Remote::new(url, context.timeout)?.with_token(context.token.clone());
     let (code, health) = remote.document("/health").await?;
     let (_, version) = remote.document("/version").await?;
     let document = json!({ "health": health, "version": version });

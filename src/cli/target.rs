@@ -7,7 +7,7 @@ use event_sourcing_actors::{
     history::At,
     ports::{Direction, ParkedRequest},
 };
-use event_sourcing_cqrs::wire;
+use event_sourcing_cqrs::{auth::NewToken, wire};
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -179,7 +179,7 @@ impl Target {
         match &context.url {
             None => Ok(Self::Local(Box::new(Local::open(context, part).await?))),
             #[cfg(feature = "http")]
-            Some(url) => Ok(Self::Remote(Remote::new(url, context.timeout)?)),
+            Some(url) => Ok(Self::Remote(Remote::new(url, context.timeout)?.with_token(context.token.clone()))),
             #[cfg(not(feature = "http"))]
             Some(_) => Err(Failure::usage("--url needs the feature \"http\", which this program was built without")),
         }
@@ -192,6 +192,49 @@ impl Target {
             #[cfg(feature = "http")]
             Self::Remote(_) => {}
         }
+    }
+
+    /// Does an administrative act; in the store it is recorded, as a server records it.
+    pub(crate) async fn audited<T>(
+        &self,
+        act: &str,
+        target: String,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let Self::Local(local) = self else { return work.await };
+        let begun = local.begin(act, target).await?;
+        let result = work.await;
+        local.end(begun, &result).await?;
+        result
+    }
+
+    /// Makes a key.
+    pub(crate) async fn create_token(&self, new: NewToken) -> Result<wire::CreatedToken, Failure> {
+        let target = new.name.clone().unwrap_or_default();
+        self.audited("token create", target, async { ask!(self, create_token(new)) }).await
+    }
+
+    /// Keys, newest first, before one.
+    pub(crate) async fn tokens(
+        &self,
+        before: Option<Uuid>,
+        limit: NonZeroU32,
+    ) -> Result<wire::Page<wire::Token, Uuid>, Failure> {
+        ask!(self, tokens(before, limit))
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn revoke_token(&self, id: Uuid) -> Result<wire::Token, Failure> {
+        self.audited("token revoke", id.to_string(), async { ask!(self, revoke_token(id)) }).await
+    }
+
+    /// Lines of the audit, newest first, before one.
+    pub(crate) async fn audit(
+        &self,
+        before: Option<Uuid>,
+        limit: NonZeroU32,
+    ) -> Result<wire::Page<wire::AuditRecord, Uuid>, Failure> {
+        ask!(self, audit(before, limit))
     }
 
     /// A page of the log.
@@ -261,12 +304,18 @@ impl Target {
 
     /// Begins to build a projection's rows anew.
     pub(crate) async fn rebuild(&self, name: &str, accepts_difference: bool) -> Result<wire::Operation, Failure> {
-        ask!(self, rebuild(name, accepts_difference))
+        let work = async { ask!(self, rebuild(name, accepts_difference)) };
+        self.audited("projection rebuild", name.to_owned(), work).await
     }
 
     /// Does something to a projection at once.
     pub(crate) async fn switch(&self, name: &str, switch: Switch) -> Result<wire::Projection, Failure> {
-        ask!(self, switch(name, switch))
+        let act = match switch {
+            Switch::Rollback => "projection rollback",
+            Switch::Pause => "projection pause",
+            Switch::Resume => "projection resume",
+        };
+        self.audited(act, name.to_owned(), async { ask!(self, switch(name, switch)) }).await
     }
 
     /// A projection's parked events after a position.
@@ -286,7 +335,12 @@ impl Target {
         position: Position,
         request: ParkedRequest,
     ) -> Result<wire::Operation, Failure> {
-        ask!(self, settle(name, position, request))
+        let act = match request {
+            ParkedRequest::Retry => "projection retry",
+            ParkedRequest::Skip => "projection skip",
+        };
+        let work = async { ask!(self, settle(name, position, request)) };
+        self.audited(act, format!("{name} {position}"), work).await
     }
 
     /// Begins to erase a person's data.
@@ -310,7 +364,7 @@ impl Target {
 
     /// Gives an operation up.
     pub(crate) async fn cancel(&self, id: Uuid) -> Result<wire::Operation, Failure> {
-        ask!(self, cancel(id))
+        self.audited("operation cancel", id.to_string(), async { ask!(self, cancel(id)) }).await
     }
 
     /// Starts a saga.
@@ -334,7 +388,11 @@ impl Target {
         id: &AggregateId,
         change: SagaChange,
     ) -> Result<wire::SagaAccepted, Failure> {
-        ask!(self, change_saga(id, change))
+        let act = match change {
+            SagaChange::Retry => "saga retry",
+            SagaChange::Cancel => "saga cancel",
+        };
+        self.audited(act, id.as_str().to_owned(), async { ask!(self, change_saga(id, change)) }).await
     }
 
     /// Whether a process beside this one works on the sagas of the store.

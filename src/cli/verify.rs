@@ -58,7 +58,10 @@ impl Verify {
             (_, Some(stream)) => {
                 target.verify_stream(stream).await.and_then(|report| told_stream(context.output, &report))
             }
-            (Target::Local(local), None) if self.accept_rollback => accept(local, context.output).await,
+            (Target::Local(local), None) if self.accept_rollback => {
+                let work = accept(local, context.output);
+                target.audited("verify --accept-rollback", "the log".to_owned(), work).await
+            }
             (Target::Local(local), None) => {
                 verified(local, from.as_deref(), self.backup).await.and_then(|report| told(context.output, &report))
             }

@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -30,6 +31,7 @@ use super::{
     metrics::HttpMetrics,
     routes,
 };
+use crate::auth::rate::Limiter;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +52,13 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Drained {
     let metrics = HttpMetrics::new(context.runtime.metrics());
-    let server = Arc::new(Server { context, options, metrics, openapi: OnceLock::new(), shutdown: shutdown.clone() });
+    let limiter = options.quota.map(Limiter::new);
+    let (openapi, shutdown_of_streams) = (OnceLock::new(), shutdown.clone());
+    let server = Arc::new(Server { context, options, metrics, openapi, limiter, shutdown: shutdown_of_streams });
     let permits = Arc::new(Semaphore::new(server.options.connections_max.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
-    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(next(&listener, &permits)).await {
-        connections.spawn(connection(stream, permit, server.clone()));
+    while let Some(Some((stream, peer, permit))) = shutdown.run_until_cancelled(next(&listener, &permits)).await {
+        connections.spawn(connection(stream, peer, permit, server.clone()));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -66,12 +70,12 @@ pub async fn serve(
 }
 
 /// The next connection, once there is room for it; `None` is never answered while the listener lives.
-async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, permit)),
+            Ok((stream, peer)) => return Some((stream, peer.ip(), permit)),
             // The peer's business: it went away before it was accepted.
             Err(error) if is_of_one_connection(&error) => {}
             // Ours, such as too many open files: wait until some are closed.
@@ -90,12 +94,12 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 }
 
 /// Serves one connection to its end.
-async fn connection(stream: TcpStream, permit: OwnedSemaphorePermit, server: Arc<Server>) {
+async fn connection(stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit, server: Arc<Server>) {
     let _open = Open::new(&server);
     let _ = stream.set_nodelay(true);
     let (options, busy) = (&server.options, Busy::default());
     let stream = TokioIo::new(Timed::new(stream, busy.clone(), options));
-    let routes = TowerToHyperService::new(warp::service(routes::filter(server.clone())));
+    let routes = TowerToHyperService::new(warp::service(routes::filter(server.clone(), peer)));
     let service = service_fn(move |request| {
         let (answer, serving) = (routes.call(request), busy.begin());
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Served { body, _serving: serving })) }

@@ -31,7 +31,7 @@ codes! {
     INVALID_ID "invalid-id" BAD_REQUEST "An id is not valid"
         "Ids are 1 to 255 bytes of UTF-8 without control characters; in a path they are percent-encoded.";
     UNAUTHENTICATED "unauthenticated" UNAUTHORIZED "Authentication is required"
-        "Send Authorization: Bearer with an API key or a JWT.";
+        "Send Authorization: Bearer with an API key or a JSON web token that is known, not expired and not revoked.";
     FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
         "The principal lacks the role that `detail` names. Use another key, or have an operator grant the role.";
     NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
@@ -46,6 +46,8 @@ codes! {
         "No saga was ever started under this id. GET /api/v1/sagas lists them.";
     UNKNOWN_SUBJECT "unknown-subject" NOT_FOUND "Nothing is known of this person"
         "No event with personal members was ever recorded under this id.";
+    UNKNOWN_TOKEN "unknown-token" NOT_FOUND "The key does not exist"
+        "GET /api/v1/tokens lists keys with their ids; the id is not the key.";
     METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "The header Allow lists the methods of this path. GET / lists all paths with theirs.";
     NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "None of the accepted media types is available"
@@ -72,6 +74,8 @@ codes! {
         "`detail` says what is in the way, and `operation_id`, if there is one, names it.";
     OPERATION_ENDED "operation-ended" CONFLICT "The operation is over"
         "What has succeeded or failed cannot be cancelled. `operation_status` says how it ended.";
+    TOO_MANY_TOKENS "too-many-tokens" CONFLICT "There are too many keys"
+        "Revoke keys that are not needed: GET /api/v1/tokens lists them, DELETE /api/v1/tokens/{token_id} revokes one.";
     SAGA_ENDED "saga-ended" CONFLICT "The saga is over"
         "A saga that is completed or compensated stays as it is. `detail` says how it ended.";
     SAGA_NOT_FAILED "saga-not-failed" CONFLICT "The saga goes on by itself"
@@ -102,10 +106,14 @@ codes! {
         "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
     HEAD_TOO_LARGE "head-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The head of the request is too large"
         "All headers together are at most 64 KiB, and there are at most 100 of them. Look for cookies or tokens that a proxy adds.";
+    RATE_LIMITED "rate-limited" TOO_MANY_REQUESTS "There were too many requests"
+        "Nothing was done. Wait as long as Retry-After says. RateLimit-Policy tells the quota, RateLimit what is left of it.";
     INTERNAL "internal" INTERNAL_SERVER_ERROR "The server failed"
         "A fault of this program or of its configuration. The server's log tells more under the `trace_id`.";
     INTEGRITY_VIOLATION "integrity-violation" INTERNAL_SERVER_ERROR "What is stored is not what was recorded"
         "A stored event does not match its checksum or its predecessor. An operator must look at the store.";
+    AUTHENTICATION_UNAVAILABLE "authentication-unavailable" SERVICE_UNAVAILABLE "Who you are cannot be told at the moment"
+        "Nothing was done. The database of the keys, or whoever issues the tokens, does not answer. Send the request again.";
     OVERLOADED "overloaded" SERVICE_UNAVAILABLE "Too much work is in flight"
         "Nothing was done. Wait as long as Retry-After says, then send the request again.";
     DRAINING "draining" SERVICE_UNAVAILABLE "The server is shutting down"

@@ -177,7 +177,7 @@ impl Call {
         request.expected = expected;
         request.idempotency = idempotency;
         request.dry_run = dry_run;
-        request.principal = self.principal.clone();
+        request.principal = self.principal().clone();
         request.context = self.ids.context();
         let accepted = runtime.bus().send(request).await.map_err(|error| Problem::of_command(error, pointer))?;
         Ok(Accepted { accepted, dry_run })

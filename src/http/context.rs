@@ -13,7 +13,12 @@ use event_sourcing_actors::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::{HttpOptions, health::HealthCheck, integrity::IntegrityCheck, metrics::HttpMetrics};
-use crate::{integrity::Integrity, telemetry::LogControl, wire::Setting};
+use crate::{
+    auth::{Auth, rate::Limiter},
+    integrity::Integrity,
+    telemetry::LogControl,
+    wire::Setting,
+};
 
 /// The runtime behind the door, its health checks, and whether the process wants traffic.
 pub struct HttpContext {
@@ -22,6 +27,7 @@ pub struct HttpContext {
     pub(super) integrity: Option<Arc<Integrity>>,
     pub(super) settings: Option<Vec<Setting>>,
     pub(super) log: Option<LogControl>,
+    pub(super) auth: Option<Arc<Auth>>,
     is_draining: AtomicBool,
     is_starting: AtomicBool,
 }
@@ -42,6 +48,7 @@ impl HttpContext {
             integrity: None,
             settings: None,
             log: None,
+            auth: None,
             is_draining: AtomicBool::new(false),
             is_starting: AtomicBool::new(false),
         }
@@ -75,6 +82,13 @@ impl HttpContext {
         Self { log: Some(log), ..self }
     }
 
+    /// Lets in whom `auth` lets in, keeps its audit, and answers `/api/v1/tokens` and `/api/v1/audit`. Without it everybody
+    /// may do everything.
+    #[must_use]
+    pub fn auth(self, auth: Arc<Auth>) -> Self {
+        Self { auth: Some(auth), ..self }
+    }
+
     /// Turns readiness off and asks clients to leave their connections; requests are still served.
     pub fn start_draining(&self) {
         self.is_draining.store(true, Ordering::Release);
@@ -106,6 +120,8 @@ pub(super) struct Server {
     pub metrics: HttpMetrics,
     /// The OpenAPI document, made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
+    /// Counts requests, if there is a quota.
+    pub limiter: Option<Limiter>,
     /// Ends the streams that would go on for ever.
     pub shutdown: CancellationToken,
 }

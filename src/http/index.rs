@@ -28,7 +28,7 @@ struct ListedRoute {
 pub(super) async fn show(_: Call) -> Answer {
     let routes = ROUTES.iter().map(|route| ListedRoute {
         path: route.path,
-        methods: route.methods.iter().map(|(method, _)| method.as_str()).collect(),
+        methods: route.methods.iter().map(|entry| entry.method.as_str()).collect(),
     });
     Ok(reply::json(&Index {
         name: env!("CARGO_PKG_NAME"),

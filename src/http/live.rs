@@ -49,7 +49,12 @@ pub(super) fn reply(call: &Call, media: Media, source: Source, form: Form, after
     let events = if follow { following(feed, source, after) } else { up_to_head(feed.clone(), source, after) };
     let events = events.map(move |event| event.map(|event| form.of_event(event))).boxed();
     let lines = written(events, media, call.server.options.stream_comment);
-    let ended = lines.take_until(call.server.shutdown.clone().cancelled_owned());
+    let (shutdown, access) = (call.server.shutdown.clone(), call.access.clone());
+    // Whoever could no longer begin to read this does not read on either.
+    let over = async move {
+        tokio::select! { () = shutdown.cancelled_owned() => {} () = access.ended() => {} }
+    };
+    let ended = lines.take_until(Box::pin(over));
     let mut response = warp::reply::stream(Shared::new(ended.boxed())).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media.name()));

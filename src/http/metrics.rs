@@ -40,7 +40,9 @@ impl HttpMetrics {
             .ok()
             .filter(|metric| registry.register(Box::new(metric.clone())).is_ok());
         if let Some(duration) = &duration {
-            for (route, method) in ROUTES.iter().flat_map(|route| route.methods.iter().map(move |m| (route, &m.0))) {
+            for (route, method) in
+                ROUTES.iter().flat_map(|route| route.methods.iter().map(move |entry| (route, &entry.method)))
+            {
                 let _ = duration.with_label_values(&[method.as_str(), route.path, "200"]);
             }
         }

@@ -95,7 +95,7 @@ async fn settle(mut call: Call, request: ParkedRequest) -> Answer {
     let position = call.decoded(1)?.parse().map_err(|_| {
         Problem::new(error::INVALID_ID, "a parked event is named by its position, a whole number".to_owned())
     })?;
-    let principal = call.principal.name.clone();
+    let principal = call.principal().name.clone();
     accepted(Ok(call.projections().settle(&name, Position(position), request, &principal).await?))
 }
 

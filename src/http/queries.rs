@@ -31,7 +31,7 @@ pub(super) async fn ask(mut call: Call) -> Answer {
         as_of,
         wait: preferences.wait,
         is_lenient: preferences.is_lenient.unwrap_or(false),
-        principal: call.principal.clone(),
+        principal: call.principal().clone(),
         context: call.ids.context(),
     };
     let answered = call.runtime().queries().ask(request).await;

@@ -30,6 +30,12 @@ pub(super) fn json(value: &impl Serialize) -> Response {
     }
 }
 
+/// An answer that no cache may keep.
+pub(super) fn unstored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// An answer of some media type.
 pub(super) fn bytes(body: impl Into<Bytes>, media_type: &'static str) -> Response {
     let mut response = Response::new(body.into().into());

@@ -18,6 +18,7 @@ use super::{
     error::{self, Problem},
     query::Query,
 };
+use crate::auth::Access;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MIN_POSITION: HeaderName = HeaderName::from_static("es-min-position");
@@ -54,6 +55,11 @@ impl Ids {
             traceparent: traceparent.map_or_else(|| format!("00-{}-{span}-00", made.simple()).into(), Arc::from),
             request,
         }
+    }
+
+    /// The request's own id.
+    pub fn request(&self) -> &str {
+        &self.request
     }
 
     /// The trace's id, by which log lines are found.
@@ -117,7 +123,7 @@ fn is_traceparent(text: &str) -> bool {
 pub(super) struct Call {
     pub server: Arc<Server>,
     pub ids: Ids,
-    pub principal: Principal,
+    pub access: Access,
     pub method: Method,
     /// As sent.
     pub path: String,
@@ -132,6 +138,11 @@ pub(super) struct Call {
 impl Call {
     pub fn runtime(&self) -> &Runtime {
         &self.server.context.runtime
+    }
+
+    /// In whose name.
+    pub fn principal(&self) -> &Principal {
+        &self.access.principal
     }
 
     /// A path parameter, decoded.

@@ -3,10 +3,9 @@
 //! Routes are data, so that `Allow`, the list at `/`, metrics and tests all come from the one table; warp takes the
 //! request apart and runs `serve`.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use bytes::{Buf, Bytes};
-use event_sourcing_actors::command_bus::Principal;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use hyper::body::Body;
 use warp::{
@@ -17,14 +16,17 @@ use warp::{
 };
 
 use super::{
-    aggregates, body, commands, config,
+    aggregates, audit, body, commands, config,
     context::Server,
-    docs,
+    cors, docs,
     error::{self, Answer, Problem},
-    events, health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
+    events,
+    gate::{self, Asking, Passage},
+    health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
-    sagas, subjects, temporal, version,
+    sagas, subjects, temporal, tokens, version,
 };
+use crate::auth::Role;
 
 type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
@@ -33,69 +35,156 @@ type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 pub(super) struct Route {
     /// Segments in braces are parameters.
     pub path: &'static str,
-    pub methods: &'static [(Method, Handler)],
+    pub methods: &'static [Entry],
 }
 
-macro_rules! routes {
-    ($($path:literal $($method:ident $handler:path),+;)+) => {
-        /// Every route.
-        pub(super) static ROUTES: &[Route] = &[$(Route {
-            path: $path,
-            methods: &[$((Method::$method, |call| Box::pin($handler(call)))),+],
-        }),+];
+/// What a path does for one method, and for whom.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub method: Method,
+    /// Who may.
+    pub demand: Demand,
+    /// Whether it is an administrative act: it is recorded in the audit before it is begun, and how it ended.
+    pub is_audited: bool,
+    /// Whether it is not counted against any quota.
+    pub is_exempt: bool,
+    handler: Handler,
+}
+
+/// Who may use a route, where callers have to prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Everybody: it holds no data.
+    Open,
+    /// Whoever has this role.
+    Role(Role),
+}
+
+macro_rules! demand {
+    (open) => {
+        Demand::Open
+    };
+    (exempt) => {
+        Demand::Open
+    };
+    (reader) => {
+        Demand::Role(Role::Reader)
+    };
+    (writer) => {
+        Demand::Role(Role::Writer)
+    };
+    (operator) => {
+        Demand::Role(Role::Operator)
+    };
+    (auditor) => {
+        Demand::Role(Role::Auditor)
+    };
+    (admin) => {
+        Demand::Role(Role::Admin)
     };
 }
 
+/// `METHOD who => handler`; `who` is a role, `open`, or `exempt`, which is open and not counted. `METHOD who audited =>
+/// handler` is an administrative act.
+macro_rules! routes {
+    ($($path:literal $($method:ident $who:ident $($audited:ident)? => $handler:path),+;)+) => {
+        /// Every route.
+        pub(super) static ROUTES: &[Route] = &[$(Route {
+            path: $path,
+            methods: &[$(Entry {
+                method: Method::$method,
+                demand: demand!($who),
+                is_audited: routes!(@audited $($audited)?),
+                is_exempt: matches!(stringify!($who).as_bytes(), b"exempt"),
+                handler: |call| Box::pin($handler(call)),
+            }),+],
+        }),+];
+    };
+    (@audited) => { false };
+    (@audited audited) => { true };
+}
+
 routes! {
-    "/"                                       GET index::show;
-    "/docs"                                   GET docs::show;
-    "/docs/{file}"                            GET docs::file;
-    "/api/v1/openapi.json"                    GET openapi::show;
-    "/api/v1/config"                          GET config::show;
-    "/api/v1/log-level"                       PUT config::set_log_level;
-    "/api/v1/commands"                        POST commands::send;
-    "/api/v1/events"                          GET events::of_log, POST commands::append;
-    "/api/v1/events/{aggregate_id}"           GET events::of_stream;
-    "/api/v1/replay"                          POST replay::replay;
-    "/api/v1/temporal-query"                  POST temporal::query;
-    "/api/v1/aggregates"                      GET aggregates::list;
-    "/api/v1/aggregates/{aggregate_id}"       GET aggregates::show;
-    "/api/v1/aggregates/{aggregate_id}/diff"  GET temporal::diff;
-    "/api/v1/aggregates/{aggregate_id}/verify" GET integrity::verify_stream;
-    "/api/v1/integrity/checkpoint"            GET integrity::checkpoint;
-    "/api/v1/integrity/key"                   GET integrity::key;
-    "/api/v1/integrity/proof"                 GET integrity::proof;
-    "/api/v1/integrity/consistency"           GET integrity::consistency;
-    "/api/v1/integrity/verify"                POST integrity::verify;
-    "/api/v1/queries"                         POST queries::ask;
-    "/api/v1/projections"                     GET projections::list;
-    "/api/v1/projections/{name}"              GET projections::show;
-    "/api/v1/projections/{name}/rebuild"      POST projections::rebuild;
-    "/api/v1/projections/{name}/rollback"     POST projections::rollback;
-    "/api/v1/projections/{name}/pause"        POST projections::pause;
-    "/api/v1/projections/{name}/resume"       POST projections::resume;
-    "/api/v1/projections/{name}/parked"       GET projections::parked;
-    "/api/v1/projections/{name}/parked/{position}/retry" POST projections::retry;
-    "/api/v1/projections/{name}/parked/{position}/skip" POST projections::skip;
-    "/api/v1/subjects/{subject_id}/erase"     POST subjects::erase;
-    "/api/v1/operations"                      GET operations::list;
-    "/api/v1/operations/{operation_id}"       GET operations::show, DELETE operations::cancel;
-    "/api/v1/sagas"                           GET sagas::list, POST sagas::start;
-    "/api/v1/sagas/{saga_id}"                 GET sagas::show;
-    "/api/v1/sagas/{saga_id}/retry"           POST sagas::retry;
-    "/api/v1/sagas/{saga_id}/cancel"          POST sagas::cancel;
-    "/health"                                 GET health::show;
-    "/health/live"                            GET health::live;
-    "/health/ready"                           GET health::ready;
-    "/health/startup"                         GET health::startup;
-    "/metrics"                                GET metrics::show;
-    "/version"                                GET version::show;
-    "/problems/{code}"                        GET problems::show;
+    "/"                                       GET open => index::show;
+    "/docs"                                   GET open => docs::show;
+    "/docs/{file}"                            GET open => docs::file;
+    "/api/v1/openapi.json"                    GET open => openapi::show;
+    "/api/v1/config"                          GET operator => config::show;
+    "/api/v1/log-level"                       PUT operator audited => config::set_log_level;
+    "/api/v1/commands"                        POST writer => commands::send;
+    "/api/v1/events"                          GET reader => events::of_log, POST writer => commands::append;
+    "/api/v1/events/{aggregate_id}"           GET reader => events::of_stream;
+    "/api/v1/replay"                          POST reader => replay::replay;
+    "/api/v1/temporal-query"                  POST reader => temporal::query;
+    "/api/v1/aggregates"                      GET reader => aggregates::list;
+    "/api/v1/aggregates/{aggregate_id}"       GET reader => aggregates::show;
+    "/api/v1/aggregates/{aggregate_id}/diff"  GET reader => temporal::diff;
+    "/api/v1/aggregates/{aggregate_id}/verify" GET auditor => integrity::verify_stream;
+    "/api/v1/integrity/checkpoint"            GET reader => integrity::checkpoint;
+    "/api/v1/integrity/key"                   GET reader => integrity::key;
+    "/api/v1/integrity/proof"                 GET reader => integrity::proof;
+    "/api/v1/integrity/consistency"           GET reader => integrity::consistency;
+    "/api/v1/integrity/verify"                POST auditor => integrity::verify;
+    "/api/v1/queries"                         POST reader => queries::ask;
+    "/api/v1/projections"                     GET reader => projections::list;
+    "/api/v1/projections/{name}"              GET reader => projections::show;
+    "/api/v1/projections/{name}/rebuild"      POST operator audited => projections::rebuild;
+    "/api/v1/projections/{name}/rollback"     POST operator audited => projections::rollback;
+    "/api/v1/projections/{name}/pause"        POST operator audited => projections::pause;
+    "/api/v1/projections/{name}/resume"       POST operator audited => projections::resume;
+    "/api/v1/projections/{name}/parked"       GET reader => projections::parked;
+    "/api/v1/projections/{name}/parked/{position}/retry" POST operator audited => projections::retry;
+    "/api/v1/projections/{name}/parked/{position}/skip" POST operator audited => projections::skip;
+    "/api/v1/subjects/{subject_id}/erase"     POST admin audited => subjects::erase;
+    "/api/v1/operations"                      GET reader => operations::list;
+    "/api/v1/operations/{operation_id}"       GET reader => operations::show, DELETE operator audited => operations::cancel;
+    "/api/v1/sagas"                           GET reader => sagas::list, POST writer => sagas::start;
+    "/api/v1/sagas/{saga_id}"                 GET reader => sagas::show;
+    "/api/v1/sagas/{saga_id}/retry"           POST operator audited => sagas::retry;
+    "/api/v1/sagas/{saga_id}/cancel"          POST operator audited => sagas::cancel;
+    "/api/v1/tokens"                          GET admin => tokens::list, POST admin audited => tokens::create;
+    "/api/v1/tokens/{token_id}"               DELETE admin audited => tokens::revoke;
+    "/api/v1/audit"                           GET auditor => audit::list;
+    "/health"                                 GET exempt => health::show;
+    "/health/live"                            GET exempt => health::live;
+    "/health/ready"                           GET exempt => health::ready;
+    "/health/startup"                         GET exempt => health::startup;
+    "/metrics"                                GET exempt => metrics::show;
+    "/version"                                GET reader => version::show;
+    "/problems/{code}"                        GET open => problems::show;
 }
 
 /// Every path with its methods, as documentation and tests want it.
 pub fn route_table() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-    ROUTES.iter().map(|route| (route.path, route.methods.iter().map(|(method, _)| method.as_str()).collect()))
+    ROUTES.iter().map(|route| (route.path, route.methods.iter().map(|entry| entry.method.as_str()).collect()))
+}
+
+/// One line of the table of who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteAccess {
+    /// Segments in braces are parameters.
+    pub path: &'static str,
+    /// The method; HEAD is as GET.
+    pub method: &'static str,
+    /// The role that it demands; `None` if everybody may.
+    pub role: Option<Role>,
+    /// Whether it is recorded in the audit.
+    pub is_audited: bool,
+}
+
+/// Every path and method with the role it demands.
+pub fn access_table() -> impl Iterator<Item = RouteAccess> {
+    ROUTES.iter().flat_map(|Route { path, methods }| {
+        methods.iter().map(|entry| RouteAccess {
+            path,
+            method: entry.method.as_str(),
+            role: match entry.demand {
+                Demand::Open => None,
+                Demand::Role(role) => Some(role),
+            },
+            is_audited: entry.is_audited,
+        })
+    })
 }
 
 impl Route {
@@ -113,13 +202,13 @@ impl Route {
         }
     }
 
-    fn handler(&self, method: &Method) -> Option<Handler> {
+    fn entry(&self, method: &Method) -> Option<&'static Entry> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.methods.iter().find(|(known, _)| known == method).map(|(_, handler)| *handler)
+        self.methods.iter().find(|entry| entry.method == method)
     }
 
     fn allow(&self) -> HeaderValue {
-        let mut names: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
+        let mut names: Vec<&str> = self.methods.iter().map(|entry| entry.method.as_str()).collect();
         if names.contains(&"GET") {
             names.push("HEAD");
         }
@@ -128,9 +217,10 @@ impl Route {
     }
 }
 
-/// The warp filter of everything.
+/// The warp filter of everything that one peer sends.
 pub(super) fn filter(
     server: Arc<Server>,
+    peer: IpAddr,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::any()
@@ -140,8 +230,8 @@ pub(super) fn filter(
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(|server, method, path: FullPath, query, headers, body| {
-            serve(server, method, path.as_str().to_owned(), query, headers, incoming(body))
+        .then(move |server, method, path: FullPath, query, headers, body| {
+            serve(server, peer, method, path.as_str().to_owned(), query, headers, incoming(body))
         })
         // The body is there exactly once; what is left of rejections cannot be met.
         .or(warp::any().map(|| reply::empty(StatusCode::INTERNAL_SERVER_ERROR)))
@@ -155,6 +245,7 @@ fn incoming<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + Sy
 /// Answers one request, whatever happens.
 async fn serve(
     server: Arc<Server>,
+    peer: IpAddr,
     method: Method,
     path: String,
     query: String,
@@ -163,25 +254,36 @@ async fn serve(
 ) -> Response {
     let started = Instant::now();
     let ids = Ids::of(&headers);
+    let origin = cors::allowed(&server.options.cors_origins, &headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
-    let handler = found.as_ref().and_then(|(route, _)| route.handler(&method));
-    if handler.is_none() || is_without_body(&method) {
+    let entry = found.as_ref().and_then(|(route, _)| route.entry(&method));
+    let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
+    let mut passage = match entry {
+        Some(entry) => gate::pass(&server, entry, peer, &headers).await,
+        None => Passage::none(),
+    };
+    if entry.is_none() || passage.outcome.is_err() || is_without_body(&method) {
         body::discard(&mut body, &headers, &server.options).await;
     }
-    let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
-    let answer = match (found, handler) {
-        (None, _) => Err(Problem::new(error::NOT_FOUND, "there is no such path; GET / lists all paths")),
-        (Some((route, _)), None) => without_handler(route, &method),
-        (Some((_, parameters)), Some(handler)) => {
-            let (server, ids, path) = (server.clone(), ids.clone(), path.clone());
-            let (principal, method) = (Principal::anonymous(), method.clone());
-            let call = Call { server, ids, principal, method, path, query, headers, parameters, body };
-            let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
-            caught.unwrap_or_else(|_| Err(panicked(label)))
+    let asking = || Asking { server: &server, peer, ids: &ids, act: format!("{method} {label}"), path: &path };
+    let access = std::mem::replace(&mut passage.outcome, Ok(crate::auth::Access::unguarded()));
+    let answer = match (found, entry, access) {
+        (None, ..) => Err(Problem::new(error::NOT_FOUND, "there is no such path; GET / lists all paths")),
+        (Some((route, _)), None, _) => without_handler(route, &method, origin.as_ref(), &headers),
+        (Some(_), Some(_), Err(problem)) => Err(problem),
+        (Some((_, parameters)), Some(entry), Ok(access)) => {
+            let (server, ids, path, method) = (server.clone(), ids.clone(), path.clone(), method.clone());
+            let call = Call { server, ids, access, method, path, query, headers, parameters, body };
+            handled(entry, label, call, asking).await
         }
     };
     let mut response = answer.unwrap_or_else(|problem| problem.into_response(&path, &ids));
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        asking().refused(&passage, response.status());
+    }
     finish(&server, &ids, &mut response);
+    passage.write(response.headers_mut());
+    cors::write(origin.as_ref(), !server.options.cors_origins.is_empty(), &mut response);
     server.metrics.observe(method.as_str(), label, response.status(), started.elapsed().as_secs_f64());
     if method == Method::HEAD && response.body().size_hint().exact().is_none() {
         // hyper leaves out a body whose length it can tell; one without an end must not be started.
@@ -190,15 +292,35 @@ async fn serve(
     response
 }
 
+/// What the handler answers; of an administrative act, not before it is recorded.
+async fn handled<'a>(entry: &Entry, label: &str, mut call: Call, asking: impl Fn() -> Asking<'a>) -> Answer {
+    let begun = if entry.is_audited { asking().begin(call.principal()).await } else { Ok(None) };
+    let act = match begun {
+        Ok(act) => act,
+        Err(problem) => {
+            body::discard(&mut call.body, &call.headers, &call.server.options).await;
+            return Err(problem);
+        }
+    };
+    let caught = AssertUnwindSafe(async move { (entry.handler)(call).await }).catch_unwind().await;
+    let answer = caught.unwrap_or_else(|_| Err(panicked(label)));
+    if let Some(act) = act {
+        let status = answer.as_ref().map_or_else(|problem| problem.code.status, Response::status);
+        act.end(gate::outcome(status), Some(status.as_u16()));
+    }
+    answer
+}
+
 /// Whether handlers of this method never look at a body.
 fn is_without_body(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
 }
 
-fn without_handler(route: &Route, method: &Method) -> Answer {
+fn without_handler(route: &Route, method: &Method, origin: Option<&cors::Origin>, request: &HeaderMap) -> Answer {
     if *method == Method::OPTIONS {
         let mut response = reply::empty(StatusCode::NO_CONTENT);
         response.headers_mut().insert(header::ALLOW, route.allow());
+        cors::preflight(origin, request, &route.allow(), &mut response);
         return Ok(response);
     }
     let allow = route.allow();

@@ -99,7 +99,7 @@ impl Call {
     /// Who asks, from the headers of a request that changes something.
     fn caller(&self, body: &[u8]) -> Result<SagaCaller, Box<Problem>> {
         self.check_ids()?;
-        let (principal, context) = (self.principal.clone(), self.ids.context());
+        let (principal, context) = (self.principal().clone(), self.ids.context());
         Ok(SagaCaller { principal, context, idempotency: self.idempotency(body)?, deadline: None })
     }
 

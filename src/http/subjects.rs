@@ -18,7 +18,7 @@ pub(super) async fn erase(mut call: Call) -> Answer {
     call.idempotency(&body)?;
     let subject = call.aggregate_id()?;
     call.query().finish()?;
-    let begun = call.runtime().erasures().erase(subject, &call.principal.name).await?;
+    let begun = call.runtime().erasures().erase(subject, &call.principal().name).await?;
     Ok(reply::accepted(&wire::Operation::try_from(begun)?))
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::schema::{Bound, bound};
+use crate::auth::Role;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -24,6 +25,17 @@ pub struct Commands {
     pub journal_queue_max: usize,
     /// Hours an idempotency key is remembered.
     pub idempotency_retention_h: u64,
+    /// What single command types do differently, by name.
+    pub types: BTreeMap<String, CommandKind>,
+}
+
+/// What one command type does differently; what is absent is as for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandKind {
+    /// Who may send it; a writer, if absent. It takes effect with authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
 }
 
 impl Default for Commands {
@@ -35,6 +47,7 @@ impl Default for Commands {
             conflict_losses_max: 20,
             journal_queue_max: 4_096,
             idempotency_retention_h: 24,
+            types: BTreeMap::new(),
         }
     }
 }
@@ -78,22 +91,6 @@ pub struct QueryKind {
     /// Who may ask it; whoever may read, if absent. It takes effect with authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-}
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Ask queries and read the log.
-    Reader,
-    /// Send commands and append events.
-    Writer,
-    /// Rebuild, pause, retry and skip.
-    Operator,
-    /// Verify the evidence.
-    Auditor,
-    /// Everything.
-    Admin,
 }
 
 impl Default for Queries {
@@ -187,6 +184,34 @@ pub struct Http {
     pub drain_ms: u64,
     /// At shutdown, time between the first `not ready` and the closing of the listener, for load balancers to notice.
     pub shutdown_grace_ms: u64,
+    /// Which pages of other origins may read answers.
+    pub cors: Cors,
+    /// How many requests a caller may send.
+    pub rate_limit: RateLimit,
+}
+
+/// Which pages of other origins may read answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Origins such as `https://app.example`, or `*` for all.
+    pub allowed_origins: Vec<String>,
+}
+
+/// How many requests a caller may send.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests in a window; 0 = as many as they like.
+    pub requests: u32,
+    /// Seconds of a window.
+    pub window_s: u64,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests: 0, window_s: 60 }
+    }
 }
 
 impl Default for Http {
@@ -201,13 +226,30 @@ impl Default for Http {
             json_depth_max: 64,
             drain_ms: 20_000,
             shutdown_grace_ms: 1_000,
+            cors: Cors::default(),
+            rate_limit: RateLimit::default(),
         }
     }
 }
 
 impl Http {
-    pub(super) fn bounds(&self) -> [Bound; 8] {
+    /// What is wrong, with its key.
+    pub(super) fn problem(&self) -> Option<(String, String)> {
+        let is_origin = |origin: &str| {
+            let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            rest.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+            })
+        };
+        let wrong = self.cors.allowed_origins.iter().find(|origin| *origin != "*" && !is_origin(origin))?;
+        let problem = format!("an origin is written https://host or https://host:port, without a path, not {wrong:?}");
+        Some((problem, "http.cors.allowed_origins".to_owned()))
+    }
+
+    pub(super) fn bounds(&self) -> [Bound; 10] {
         [
+            bound("http.rate_limit.requests", self.rate_limit.requests, 0..=1_000_000),
+            bound("http.rate_limit.window_s", self.rate_limit.window_s, 1..=86_400),
             bound("http.connections_max", self.connections_max, 1..=1_000_000),
             bound("http.head_timeout_ms", self.head_timeout_ms, 1..=600_000),
             bound("http.body_timeout_ms", self.body_timeout_ms, 1..=600_000),

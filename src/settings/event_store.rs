@@ -78,38 +78,6 @@ impl EventStore {
     }
 }
 
-/// Who may do what.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Auth {
-    /// How callers prove who they are.
-    pub mode: AuthMode,
-}
-
-/// How callers prove who they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthMode {
-    /// Not at all: everyone may do everything.
-    #[default]
-    None,
-    /// By an API key. Not in this version.
-    ApiKey,
-    /// By a JSON web token. Not in this version.
-    Jwt,
-}
-
-impl Auth {
-    pub(super) fn problem(&self) -> Option<String> {
-        let name = match self.mode {
-            AuthMode::None => return None,
-            AuthMode::ApiKey => "api_key",
-            AuthMode::Jwt => "jwt",
-        };
-        Some(format!("{name} is not available in this version; the only mode is none"))
-    }
-}
-
 /// Personal data and its erasure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -28,6 +28,7 @@ pub(super) fn schema() -> Json {
     tree["event_store"]["aggregates"][ANY] = json!({"snapshot_frequency": 100});
     tree["projections"]["definitions"][ANY] =
         json!({"enabled": true, "batch_events_max": 1_000, "consistency": "latest"});
+    tree["commands"]["types"][ANY] = json!({"role": null});
     tree["queries"]["types"][ANY] = json!({"timeout_ms": 5_000, "role": null});
     tree
 }

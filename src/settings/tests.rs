@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{schema, *};
 
+mod access;
 mod sagas;
 
 const NO_VARIABLES: [(&str, &str); 0] = [];
@@ -348,15 +349,6 @@ fn log_levels_are_read_in_any_case() {
     for level in LogLevel::ALL {
         assert_eq!(level.to_string().parse(), Ok(level));
     }
-}
-
-#[test]
-fn modes_of_authentication_that_are_not_built_are_refused() {
-    for mode in ["api_key", "jwt"] {
-        let message = refusal(&[], [("ES__AUTH__MODE", mode)]);
-        assert_says(&message, &["auth.mode", "environment ES__AUTH__MODE", mode, "not available in this version"]);
-    }
-    assert_says(&refusal(&[], [("ES__AUTH__MODE", "open")]), &["`none`, `api_key`, `jwt`"]);
 }
 
 #[test]

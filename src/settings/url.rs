@@ -9,7 +9,8 @@ const FORMS: &str = "sqlite:///absolute/file.db, sqlite://relative/file.db, memo
 
 /// A URL that may hold a password. Only [`expose`](SecretUrl::expose) shows it; `Debug`, `Display` and serialisation
 /// mask passwords.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct SecretUrl(String);
 
 impl SecretUrl {

@@ -3,6 +3,7 @@
 //! Appends go over one session of their own, everything else over a pool. The session's settings matter for
 //! durability, so it must not go through a pooler in transaction mode.
 
+mod access;
 mod call;
 mod commits;
 mod error;
@@ -45,6 +46,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("integrity", include_str!("../../migrations/postgres/0005_integrity.sql")),
     ("view_deletes", include_str!("../../migrations/postgres/0006_view_deletes.sql")),
     ("subject_keys", include_str!("../../migrations/postgres/0007_subject_keys.sql")),
+    ("access", include_str!("../../migrations/postgres/0008_access.sql")),
 ];
 
 const HAS_SCHEMA: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";

@@ -3,6 +3,7 @@
 //! Appends go over one connection of their own, reads over a read-only pool; caches and read models are written over one
 //! each that does not flush. These three take turns. Several processes of one machine may share the file, never over a network file system.
 
+mod access;
 mod commits;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("integrity", include_str!("../../migrations/sqlite/0005_integrity.sql")),
     ("view_deletes", include_str!("../../migrations/sqlite/0006_view_deletes.sql")),
     ("subject_keys", include_str!("../../migrations/sqlite/0007_subject_keys.sql")),
+    ("access", include_str!("../../migrations/sqlite/0008_access.sql")),
 ];
 
 const HAS_SCHEMA: &str =

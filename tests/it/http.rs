@@ -1,16 +1,23 @@
 //! The HTTP door, over the real thing: the runtime on the memory store, a socket, and a client.
 
+mod audit;
+mod auth;
 mod bodies;
 mod commands;
 mod connections;
+mod cors;
 mod faults;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod live;
 mod live_load;
 mod openapi;
 mod problems;
 mod projections;
 mod queries;
+mod rate_limit;
 mod reading;
+mod roles;
 mod sagas;
 mod specification;
 mod temporal;

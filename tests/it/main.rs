@@ -9,6 +9,8 @@ mod cli;
 mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_sagas;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod cli_tokens;
 mod declared;
 #[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
 mod erasure;
@@ -26,6 +28,7 @@ mod readme;
 #[cfg(feature = "sqlite")]
 mod snapshots;
 mod store;
+mod store_access;
 mod store_postgres;
 mod store_sqlite;
 mod store_views;

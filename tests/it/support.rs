@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every build of this binary has every kind of test")]
 
+#[cfg(feature = "http")]
+pub mod access;
 pub mod batches;
 #[cfg(feature = "http")]
 pub mod http;
@@ -24,7 +26,7 @@ pub mod view_replicas;
 use std::{future::Future, time::Duration};
 
 /// Number of the last migration: a new one raises it.
-pub const SCHEMA: i64 = 7;
+pub const SCHEMA: i64 = 8;
 use event_sourcing_cqrs::settings::Settings;
 
 /// The defaults for this database, with the master key of personal data where servers of tests have it.

@@ -66,6 +66,7 @@ fn layers_name_only_what_they_may() {
         ("src/sagas", PURE),
         ("src/store", &["crate::domain", "crate::http", "crate::settings", "crate::app", "warp"]),
         ("src/http", &["crate::store", "crate::app", "crate::settings", "sqlx", "ractor"]),
+        ("src/auth", &["sqlx", "redis", "warp", "crate::store", "crate::http", "crate::settings", "crate::app"]),
         ("src/integrity", &["sqlx", "redis", "warp", "crate::store", "crate::http", "crate::settings", "crate::app"]),
         ("src/cli", &["crate::store", "sqlx", "ractor"]),
         ("src/settings", &["crate::store", "crate::http", "crate::app", "crate::domain", "sqlx", "tokio"]),

@@ -152,7 +152,15 @@ impl Principal {
         SYSTEM.clone()
     }
 
-    /// Somebody unknown, while no authentication is configured.
+    /// Somebody unknown where no authentication is configured: whoever it is may do everything.
+    #[must_use]
+    pub fn unguarded() -> Self {
+        static UNGUARDED: LazyLock<Principal> =
+            LazyLock::new(|| Principal { name: Arc::from("anonymous"), roles: Arc::new([Arc::from("admin")]) });
+        UNGUARDED.clone()
+    }
+
+    /// Somebody unknown, who may do what everybody may.
     #[must_use]
     pub fn anonymous() -> Self {
         static ANONYMOUS: LazyLock<Principal> =

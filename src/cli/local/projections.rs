@@ -51,7 +51,7 @@ impl Local {
             as_of: wanted.as_of,
             wait: wanted.wait,
             is_lenient: wanted.is_lenient,
-            principal: Principal::anonymous(),
+            principal: Principal::unguarded(),
             context: RequestContext::new(),
         };
         let time = self.timeout + wanted.wait.unwrap_or(Duration::ZERO);
@@ -109,7 +109,7 @@ impl Local {
         request: ParkedRequest,
     ) -> Result<wire::Operation, Failure> {
         // As whoever calls a server without authentication.
-        let principal = Principal::anonymous().name;
+        let principal = Principal::unguarded().name;
         let settled = self.projections_handle().settle(name, position, request, &principal);
         Ok(self.bounded(settled).await?.try_into()?)
     }

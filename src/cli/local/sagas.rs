@@ -69,7 +69,7 @@ impl Local {
 
 /// As whoever calls a server without authentication.
 fn caller() -> SagaCaller {
-    let (principal, context) = (Principal::anonymous(), RequestContext::new());
+    let (principal, context) = (Principal::unguarded(), RequestContext::new());
     SagaCaller { principal, context, idempotency: None, deadline: None }
 }
 
