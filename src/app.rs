@@ -436,8 +436,7 @@ impl App {
         }
     }
 
-    /// Sends a typed command in the system's name; its events are durable when the answer comes. To name a principal, a
-    /// version or a key, change what [`Runtime::request`] makes, and send it over [`Runtime::bus`].
+    /// Sends a typed command in the system's name; its events are durable when the answer comes.
     ///
     /// # Errors
     /// [`CommandError`](event_sourcing_actors::error::CommandError).
