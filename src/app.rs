@@ -1,4 +1,4 @@
-//! The in-process door: [`App::builder`] … `app.execute::<Account>("acc-1", DepositMoney { .. }).await`.
+//! The in-process door: [`App::builder`], then [`App::execute`] and [`App::query`]; the crate's page has an example.
 //!
 //! An app is a store, a runtime over it, read models and a cache, and the settings of all. Several live side by side in
 //! one process.
@@ -413,7 +413,7 @@ async fn open_views(settings: &Settings, url: &Database, opening: Opening) -> Re
     Storage::open(&event_store, Opening { create: true, ..opening }).await
 }
 
-/// A running app.
+/// A running app; made by [`App::builder`], ended by [`App::shutdown`].
 #[derive(Debug)]
 pub struct App {
     runtime: Arc<Runtime>,

@@ -17,7 +17,8 @@ use crate::{
 
 /// A consistency boundary: decides commands on its state, and folds events into it.
 ///
-/// `Default` is the state before the first event; `Serialize` is the state people see and snapshots hold.
+/// `Default` is the state before the first event; `Serialize` is the state people see and snapshots hold. The
+/// [crate's page](crate) has a complete one. A panic in `decide` costs that command, never its neighbours.
 pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
     /// Name of the aggregate type, stored with each event.
     const TYPE: &'static str;

@@ -23,6 +23,35 @@ use crate::{
 };
 
 /// Makes a read model of the log.
+///
+/// ```
+/// use event_sourcing_actors::{
+///     EventFilter, EventType,
+///     projection::{ApplyError, ProjectedEvent, Projection, Rows},
+/// };
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Incremented { by: i64 }
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Total { value: i64 }
+///
+/// #[derive(Debug)]
+/// struct Totals;
+/// impl Projection for Totals {
+///     fn name(&self) -> &str { "totals" }
+///     fn version(&self) -> u64 { 1 }
+///     fn interest(&self) -> EventFilter {
+///         EventFilter { event_types: EventType::new("Incremented").into_iter().collect(), ..EventFilter::default() }
+///     }
+///     fn apply(&self, event: &ProjectedEvent<'_>, rows: &mut Rows<'_>) -> Result<(), ApplyError> {
+///         let Incremented { by } = event.read()?;
+///         let Total { value } = rows.get("totals", "", event.aggregate_id.as_str())?.unwrap_or_default();
+///         let value = value.checked_add(by).ok_or_else(|| ApplyError::failed("the total would not fit"))?;
+///         rows.put("totals", "", event.aggregate_id.as_str(), &Total { value })
+///     }
+/// }
+/// ```
 pub trait Projection: Debug + Send + Sync + 'static {
     /// Its name, unique in a runtime: 1–255 bytes.
     fn name(&self) -> &str;

@@ -140,3 +140,14 @@ fn every_file_of_the_map_exists() {
         }
     }
 }
+
+#[test]
+fn every_document_is_in_the_index() {
+    let index = std::fs::read_to_string(root().join("docs/README.md")).unwrap();
+    for (name, _) in files("docs", ".md") {
+        let linked = name.strip_prefix("docs/").unwrap();
+        // A folder with an index of its own counts by that.
+        let is_listed = linked.split_once('/').map_or(linked, |(folder, _)| folder);
+        assert!(is_listed == "README.md" || index.contains(&format!("]({is_listed}")), "docs/README.md lacks {name}");
+    }
+}
