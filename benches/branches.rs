@@ -23,7 +23,7 @@ use event_sourcing_actors::{
 use event_sourcing_cqrs::{app::App, settings::Settings};
 use serde_json::{json, value::to_raw_value};
 
-const ROUNDS: usize = 2_000;
+const ROUNDS: usize = 300;
 
 async fn send(runtime: &Runtime, id: &str, command_type: &str, data: serde_json::Value) {
     let data = to_raw_value(&data).unwrap().into();

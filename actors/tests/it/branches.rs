@@ -86,7 +86,7 @@ async fn one_more_than_may_be_live_ends_the_longest_idle_one() {
     let third = runtime.branches().enter(three).await.unwrap();
     assert_eq!(runtime.branches().live().await, 2);
     drop((second, third));
-    assert_eq!(sum(&*runtime.branches().enter(one).await.unwrap(), "p").await, 1, "it comes back whole");
+    assert_eq!(sum(&runtime.branches().enter(one).await.unwrap(), "p").await, 1, "it comes back whole");
     runtime.shutdown().await;
 }
 

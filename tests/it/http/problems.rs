@@ -124,7 +124,10 @@ async fn wrong_parameters_are_named() {
     }
     assert_eq!(server.get("/api/v1/events?limt=5").await.json()["nearest"], json!(["limit"]));
     let strange = server.get("/api/v1/aggregates?colour=1").await.json();
-    assert_eq!(strange["errors"][0]["detail"], "is not a parameter here; known are branch, aggregate_type, cursor, limit");
+    assert_eq!(
+        strange["errors"][0]["detail"],
+        "is not a parameter here; known are branch, aggregate_type, cursor, limit"
+    );
     // The unknown stream is told before the wrong parameter.
     assert_problem(&server.get("/api/v1/events/unknown?limt=5").await, 404, "unknown-aggregate");
 }
