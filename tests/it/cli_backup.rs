@@ -208,6 +208,15 @@ fn restoration_never_begins_under_a_server() {
     let target = folder.path().join("target");
     std::fs::create_dir(&target).unwrap();
     let server = Server::start(&target, &[SEALING]);
+    // What tells of a server are its leases, which it takes right after its start.
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !expect(0, &target, &[("BIND_ADDRESS", "127.0.0.1:0")], &["doctor"])
+        .stdout
+        .contains("others work on this store")
+    {
+        assert!(Instant::now() < give_up, "the server takes no leases");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
     let refused = expect(5, &target, &[], &["restore", "../good"]);
     assert!(refused.stderr.contains("a server is running on this store"), "{refused:?}");
     assert_eq!(create(&server, "goes-on"), 200, "nothing was changed");

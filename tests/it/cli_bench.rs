@@ -15,15 +15,28 @@ fn load_is_counted_compared_and_judged() {
     let path = folder.path();
     let server = Server::start(path, &[]);
     let url = server.url();
-    let load = ["--duration", "1.5", "--warm-up", "0.3", "--concurrency", "4", "--aggregates", "10", "--url", &url];
+    let load = [
+        "--timeout",
+        "60",
+        "--duration",
+        "4",
+        "--warm-up",
+        "0.3",
+        "--concurrency",
+        "4",
+        "--aggregates",
+        "10",
+        "--url",
+        &url,
+    ];
     let closed = [&["bench", "--queries", "50", "--format", "json"][..], &load].concat();
     let ended = expect(0, path, &[], &closed);
     let results = ended.json();
     assert!(ended.stderr.contains("requests/s"), "progress each second: {ended:?}");
     let count = |kind: &str| results[kind]["requests"].as_u64().unwrap();
     assert_eq!(count("all"), count("commands") + count("queries"));
-    assert!(count("commands") > 10 && count("queries") > 10, "{results}");
-    assert!(count("commands").abs_diff(count("queries")) <= count("all") / 5, "half and half: {results}");
+    assert!(count("commands") > 0 && count("queries") > 0, "{results}");
+    assert!(count("commands").abs_diff(count("queries")) <= 8, "half and half on each connection: {results}");
     assert_eq!((&results["all"]["errors"], &results["load"]), (&json!(0), &json!("closed")), "{results}");
     let latency = &results["all"]["latency_ms"];
     let ranks = ["min", "p50", "p90", "p99", "p99_9", "max"].map(|name| latency[name].as_f64().unwrap());
@@ -87,7 +100,7 @@ fn requests_that_could_not_be_sent_in_time_are_counted_and_the_run_ends() {
     let path = folder.path();
     let server = Server::start(path, &[]);
     let words = ["bench", "--rate", "20000", "--concurrency", "1", "--duration", "1", "--warm-up", "0.1"];
-    let rest = ["--aggregates", "2", "--timeout", "1", "--format", "json", "--url", &server.url()];
+    let rest = ["--aggregates", "2", "--timeout", "10", "--format", "json", "--url", &server.url()];
     let results = expect(0, path, &[], &[&words[..], &rest].concat()).json();
     assert_eq!(results["all"]["requests"], 20_000, "{results}");
     let unsent = results["all"]["errors_by_code"]["not-sent"].as_u64().unwrap();

@@ -46,6 +46,18 @@ fn with_store() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[("ES__INTEGRITY__INTERVAL_MS", "50")]);
     assert_eq!(create(&server, "acc-1"), 200);
+    // Nothing is behind when it ends.
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let list = ["projection", "list", "--format", "json", "--url", &server.url()];
+    while expect(0, folder.path(), &[], &list).json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|one| one["checkpoint"] != 1)
+    {
+        assert!(std::time::Instant::now() < give_up, "read models do not get on");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
     assert!(server.terminate().success());
     folder
 }
