@@ -102,6 +102,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Told {
         /// How much.
+        #[expect(dead_code, reason = "only its schema is looked at")]
         by: i64,
     }
     impl CommandData for Told {}

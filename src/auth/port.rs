@@ -7,6 +7,7 @@ use std::{fmt::Debug, num::NonZeroU32};
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::ports::StoreError;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -45,8 +46,9 @@ impl TokenRecord {
 }
 
 /// How an administrative or refused act ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuditOutcome")]
 pub enum Outcome {
     /// It was begun; recorded before anything was done.
     Begun,
@@ -78,7 +80,7 @@ impl Outcome {
 }
 
 /// One line of the audit. It is never changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRecord {
     /// Names it; of version 7, by which lines are in order.
     #[serde(rename = "audit_id")]

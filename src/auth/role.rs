@@ -3,10 +3,11 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use event_sourcing_actors::catalog::nearest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a caller may do. Every role may read; an admin may do everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Ask queries and read the log.

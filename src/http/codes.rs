@@ -116,10 +116,10 @@ codes! {
         "Keys are remembered for 24 h. Use a new key for each new request.";
     DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"
         "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
-    HEAD_TOO_LARGE "head-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The head of the request is too large"
-        "All headers together are at most 64 KiB, and there are at most 100 of them. Look for cookies or tokens that a proxy adds.";
     RATE_LIMITED "rate-limited" TOO_MANY_REQUESTS "There were too many requests"
         "Nothing was done. Wait as long as Retry-After says. RateLimit-Policy tells the quota, RateLimit what is left of it.";
+    HEAD_TOO_LARGE "head-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The head of the request is too large"
+        "All headers together are at most 64 KiB, and there are at most 100 of them. Look for cookies or tokens that a proxy adds.";
     INTERNAL "internal" INTERNAL_SERVER_ERROR "The server failed"
         "A fault of this program or of its configuration. The server's log tells more under the `trace_id`.";
     INTEGRITY_VIOLATION "integrity-violation" INTERNAL_SERVER_ERROR "What is stored is not what was recorded"

@@ -1,13 +1,14 @@
 //! Keys as they are shown.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::{Role, port::TokenRecord};
 
 /// A key, but for the key itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// Names it.
     pub token_id: Uuid,
@@ -40,7 +41,7 @@ impl From<TokenRecord> for Token {
 }
 
 /// A new key, the only time it is shown.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CreatedToken {
     /// The key.
     pub key: String,

@@ -7,12 +7,13 @@ use event_sourcing_actors::{
     difference::Change,
     ports::{self, StoreError},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, events, microseconds};
 
 /// A branch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Branch {
     /// Its id; ids grow with time.
     pub branch_id: BranchId,
@@ -40,7 +41,7 @@ impl From<ports::Branch> for Branch {
 }
 
 /// What differs between a branch and the log in one aggregate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BranchChanges {
     /// The stream.
     pub aggregate_id: AggregateId,
@@ -55,7 +56,7 @@ pub struct BranchChanges {
 }
 
 /// What happened to an aggregate since the fork, on one side.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BranchEvents {
     /// The version now.
     pub version: Sequence,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -35,7 +36,7 @@ pub const COMMANDS_MAX: usize = 1_000;
 const ATTEMPTS_MAX: u32 = 5;
 
 /// What a merge did, or would do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MergeReport {
     /// Whether it was done: then every command is in the log.
     pub merged: bool,
@@ -52,7 +53,7 @@ impl MergeReport {
 }
 
 /// What became of one command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MergedCommand {
     /// Its type; `AppendEvents` for raw events.
     pub command_type: String,
@@ -65,7 +66,7 @@ pub struct MergedCommand {
 }
 
 /// Why a command was rejected.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejected {
     /// The domain's own code, or that of the fault in the request.
     pub code: String,

@@ -3,6 +3,8 @@
 //! A new route gets an entry in the file of its resource. What follows from the path (parameters, `invalid-id`) and from
 //! the body (`malformed-body`, `body-too-large` …) is added by `write`.
 
+mod access;
+mod branching;
 mod log;
 mod operating;
 mod reading;
@@ -20,7 +22,8 @@ const HEALTH: &str = "application/health+json";
 
 /// All of them, in the order of the document.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    writing::ALL.iter().chain(log::ALL).chain(reading::ALL).chain(operating::ALL)
+    let first = writing::ALL.iter().chain(log::ALL).chain(reading::ALL).chain(branching::ALL);
+    first.chain(access::ALL).chain(operating::ALL)
 }
 
 /// What entries leave out.

@@ -17,13 +17,25 @@ use super::{
     operations, registered,
 };
 use crate::{
-    http::error::{self, Code},
+    http::{
+        error::{self, Code},
+        routes::{RouteAccess, access_table},
+    },
     wire,
 };
 
 const DESCRIPTION: &str = "JSON in, JSON out, UTF-8. Every 4xx and 5xx is `application/problem+json`; its `type` leads to a \
 page about it. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere. Every answer carries `X-Request-Id`, \
 `X-Correlation-Id`, `X-Causation-Id` and `traceparent`; what the client sent of them, if it is usable, and else what was made.";
+
+const BEARER: &str = "An API key or a JSON web token. Servers with `auth.mode: none` ask for none.";
+
+/// A branch in place of the log.
+const BRANCH: Parameter = Parameter::query(
+    "branch",
+    r#"{"type":"string","format":"uuid"}"#,
+    "The branch that it is about; the log if absent.",
+);
 
 const TAGS: &[(&str, &str)] = &[
     ("Commands", "Orders to aggregates, answered once they are durable."),
@@ -33,7 +45,9 @@ const TAGS: &[(&str, &str)] = &[
     ("Time", "Questions about the past."),
     ("Aggregates", "Streams and the states they fold into."),
     ("Projections", "How read models follow the log."),
+    ("Branches", "Alternative timelines."),
     ("Integrity", "Evidence against tampering."),
+    ("Access", "Keys, the audit, and the erasure of what is personal."),
     ("Operations", "Health, metrics, settings and long work."),
     ("Documents", "About this API."),
 ];
@@ -61,7 +75,12 @@ pub(super) fn document(registered: Registered<'_>) -> Value {
         "servers": [{ "url": "/" }],
         "tags": tags,
         "paths": paths,
-        "components": { "schemas": {}, "headers": headers() },
+        "components": {
+            "schemas": {},
+            "headers": headers(),
+            "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer", "description": BEARER } },
+        },
+        "security": [{ "bearer": [] }],
     });
     components.finish(&mut document);
     document
@@ -86,6 +105,22 @@ fn bodies(components: &mut Components) {
         "Verify",
         object(&[], json!({ "checkpoint": { "type": "string", "description": "A signed note to begin at." } })),
     );
+    let fork = json!({
+        "name": { "type": "string" }, "aggregate_id": id, "from_sequence": place, "at_time": time, "at_position": place,
+    });
+    let ways = json!([
+        { "required": ["aggregate_id", "from_sequence"] }, { "required": ["at_time"] }, { "required": ["at_position"] },
+    ]);
+    let mut fork = object(&["name"], fork);
+    fork["oneOf"] = ways;
+    components.define("NewBranch", fork);
+    components.define("Merge", object(&[], json!({ "dry_run": { "type": "boolean", "default": false } })));
+    let role = components.input(Some(&SchemaOf::type_of::<crate::auth::Role>()));
+    let token = json!({
+        "name": { "type": ["string", "null"] }, "roles": { "type": "array", "items": role, "minItems": 1 },
+        "expires_at": { "type": ["string", "null"], "format": "date-time" },
+    });
+    components.define("NewToken", object(&["roles"], token));
     let replay = json!({
         "aggregate_id": id, "from_sequence": place, "to_sequence": place, "use_snapshot": { "type": "boolean", "default": true },
     });
@@ -120,8 +155,9 @@ fn written(operation: &Operation, components: &mut Components, registered: Regis
     if !operation.description.is_empty() {
         written["description"] = operation.description.into();
     }
-    let parameters: Vec<Value> =
-        names(operation.path).map(path_parameter).chain(operation.parameters.iter().map(parameter)).collect();
+    let branch = takes_branch(operation.path).then(|| parameter(&BRANCH));
+    let own = operation.parameters.iter().map(parameter).chain(branch);
+    let parameters: Vec<Value> = names(operation.path).map(path_parameter).chain(own).collect();
     if !parameters.is_empty() {
         written["parameters"] = parameters.into();
     }
@@ -144,6 +180,9 @@ fn written(operation: &Operation, components: &mut Components, registered: Regis
     }
     for (status, codes) in problems {
         responses.insert(status.as_u16().to_string(), problem(status, &codes, components));
+    }
+    if access_of(operation).is_none_or(|access| access.role.is_none()) {
+        written["security"] = json!([]);
     }
     written["responses"] = responses.into_iter().collect::<Map<_, _>>().into();
     written
@@ -171,10 +210,28 @@ pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
             error::UNSUPPORTED_MEDIA_TYPE,
         ]);
     }
+    if takes_branch(operation.path) {
+        codes.extend([error::UNKNOWN_BRANCH, error::BRANCH_CLOSED, error::OVERLOADED, error::DRAINING]);
+    }
+    if access_of(operation).is_some_and(|access| access.role.is_some()) {
+        codes.extend([error::UNAUTHENTICATED, error::FORBIDDEN, error::RATE_LIMITED]);
+    }
     codes.extend(operation.codes);
     codes.sort_by_key(|code| code.name);
     codes.dedup();
     codes
+}
+
+/// Who may.
+fn access_of(operation: &Operation) -> Option<RouteAccess> {
+    access_table().find(|access| access.path == operation.path && access.method == operation.method)
+}
+
+/// Whether `?branch=` sends a request there to a branch.
+fn takes_branch(path: &str) -> bool {
+    const RESOURCES: [&str; 7] = ["commands", "events", "replay", "temporal-query", "aggregates", "queries", "sagas"];
+    let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
+    RESOURCES.contains(&rest.split('/').next().unwrap_or_default()) && !path.ends_with("/verify")
 }
 
 fn names(path: &'static str) -> impl Iterator<Item = &'static str> {
@@ -183,8 +240,8 @@ fn names(path: &'static str) -> impl Iterator<Item = &'static str> {
 
 fn path_parameter(name: &'static str) -> Value {
     let schema = match name {
-        "aggregate_id" | "saga_id" => reference("AggregateId"),
-        "operation_id" => json!({ "type": "string", "format": "uuid" }),
+        "aggregate_id" | "saga_id" | "subject_id" => reference("AggregateId"),
+        "operation_id" | "branch_id" | "token_id" => json!({ "type": "string", "format": "uuid" }),
         "position" => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
         _ => json!({ "type": "string", "minLength": 1 }),
     };
@@ -225,7 +282,7 @@ fn problem(status: StatusCode, codes: &[&Code], components: &mut Components) -> 
     let base = components.output_generator().subschema_for::<error::Document<'static>>().to_value();
     let own = json!({ "properties": { "code": { "enum": names }, "status": { "const": status.as_u16() } } });
     let headers: &[&str] = match status {
-        StatusCode::SERVICE_UNAVAILABLE => &["Retry-After"],
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => &["Retry-After"],
         StatusCode::UNAUTHORIZED => &["WWW-Authenticate"],
         _ => &[],
     };

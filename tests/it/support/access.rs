@@ -40,7 +40,7 @@ impl Guarded {
         queries::register(&mut types).unwrap();
         let events = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let roles = Arc::new(roles);
-        let builder = RuntimeBuilder::new(events.clone(), events).catalog(catalog);
+        let builder = RuntimeBuilder::new(events.clone(), events).catalog(catalog).throwaway_keys();
         let builder = builder.projections(projections::all()).query_catalog(types);
         let builder = builder.authorizer(roles.clone()).query_authorizer(roles);
         let server = TestServer::over(builder, options, |context| context.auth(auth.clone())).await;

@@ -97,6 +97,37 @@ pub(super) const ALL: &[Operation] = &[
         codes: &[NOT_FOUND],
         ..BASE
     },
+    #[cfg(feature = "console")]
+    Operation {
+        path: "/console",
+        id: "console",
+        tag: "Documents",
+        summary: "The console for people",
+        successes: &[found(&[(HTML, Shape::Text)]), Success::new(304, "The client holds it already.", &[], &[])],
+        ..BASE
+    },
+    #[cfg(feature = "console")]
+    Operation {
+        path: "/console/",
+        id: "consoleWithSlash",
+        tag: "Documents",
+        summary: "Leads to the console",
+        successes: &[Success::new(308, "It is at `Location`.", &[], &["Location"])],
+        ..BASE
+    },
+    #[cfg(feature = "console")]
+    Operation {
+        path: "/console/assets/{release}/{folder}/{name}",
+        id: "consoleFile",
+        tag: "Documents",
+        summary: "A file of the console",
+        successes: &[
+            found(&[("text/javascript", Shape::Text), ("text/css", Shape::Text), ("image/svg+xml", Shape::Text)]),
+            Success::new(304, "The client holds it already.", &[], &[]),
+        ],
+        codes: &[NOT_FOUND],
+        ..BASE
+    },
     Operation {
         path: "/problems/{code}",
         id: "showProblem",
