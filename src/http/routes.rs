@@ -113,11 +113,11 @@ routes! {
     "/docs"                                   GET open => docs::show;
     "/docs/{file}"                            GET open => docs::file;
     #[cfg(feature = "console")]
-    "/console"                                GET open => console::page;
+    "/console"                                GET exempt => console::page;
     #[cfg(feature = "console")]
-    "/console/"                               GET open => console::with_slash;
+    "/console/"                               GET exempt => console::with_slash;
     #[cfg(feature = "console")]
-    "/console/assets/{release}/{folder}/{name}" GET open => console::asset;
+    "/console/assets/{release}/{folder}/{name}" GET exempt => console::asset;
     "/api/v1/openapi.json"                    GET open => openapi::show;
     "/api/v1/config"                          GET operator => config::show;
     "/api/v1/log-level"                       PUT operator audited => config::set_log_level;

@@ -214,7 +214,12 @@ pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
         codes.extend([error::UNKNOWN_BRANCH, error::BRANCH_CLOSED, error::OVERLOADED, error::DRAINING]);
     }
     if access_of(operation).is_some_and(|access| access.role.is_some()) {
-        codes.extend([error::UNAUTHENTICATED, error::FORBIDDEN, error::RATE_LIMITED]);
+        codes.extend([
+            error::UNAUTHENTICATED,
+            error::FORBIDDEN,
+            error::RATE_LIMITED,
+            error::AUTHENTICATION_UNAVAILABLE,
+        ]);
     }
     codes.extend(operation.codes);
     codes.sort_by_key(|code| code.name);

@@ -52,7 +52,7 @@ impl Whole {
         let explained = settings.explain();
         let app = App::builder().settings(settings).start().await.unwrap();
         let (log, control) = telemetry::subscriber(&Log::default(), false, std::io::sink);
-        let context = HttpContext::new(app.runtime().clone()).settings(explained).log(control);
+        let context = HttpContext::new(app.runtime().clone()).settings(explained).log(control).auth(app.auth().clone());
         let context = Arc::new(app.integrity().cloned().into_iter().fold(context, HttpContext::integrity));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,5 +1,7 @@
 //! A walk over all operations, every answer held against the document.
 
+mod others;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -51,6 +53,10 @@ async fn what_the_server_answers_is_what_the_document_says() {
     sagas(&mut walk).await;
     projections(&mut walk).await;
     evidence(&mut walk).await;
+    others::branches(&mut walk).await;
+    others::access(&mut walk).await;
+    #[cfg(feature = "console")]
+    others::console(&mut walk).await;
     operating(&mut walk).await;
     problems(&mut walk).await;
     let all = event_sourcing_cqrs::http::documented_operations();
