@@ -120,7 +120,8 @@ fn work(server: &Server) {
         "query_type": "GetAccountBalance", "projection": "account_balance",
         "filters": { "account_id": "metrics-test-1" },
     });
-    assert_eq!(server.request("POST", "/api/v1/queries", &query.to_string()).0, 200);
+    // On a busy machine the row may not be there yet.
+    until("the row is there", || server.request("POST", "/api/v1/queries", &query.to_string()).0 == 200);
     assert_eq!(server.get("/api/v1/events/metrics-test-1").0, 200);
     assert_eq!(server.get("/nowhere/metrics-test-1").0, 404);
     assert_eq!(

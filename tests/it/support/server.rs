@@ -159,9 +159,15 @@ impl Server {
         let line: Value = serde_json::from_str(&line).unwrap();
         let port = line["address"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
         let server = Self { port, pid: process.pid(), process };
-        let ready = server.get("/health/ready");
-        assert_eq!(ready.0, 200, "{ready:?}");
-        server
+        // On a busy machine the store may not answer its first health check in time.
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let ready = server.get("/health/ready");
+            if ready.0 == 200 {
+                return server;
+            }
+            assert!(Instant::now() < give_up, "{ready:?}");
+        }
     }
 
     pub fn url(&self) -> String {
