@@ -36,7 +36,7 @@ use crate::{
     feed::Feed,
     history::History,
     id::AggregateType,
-    journal::Journal,
+    journal::{Journal, Member},
     limits::Limits,
     observe::{Metrics, Pulse},
     ports::{
@@ -51,6 +51,7 @@ use crate::{
     saga::ORDERS,
     sagas::life::SagasSetup,
     supervisor::Supervisor,
+    vault::Vault,
 };
 
 /// How a runtime is made.
@@ -232,6 +233,32 @@ impl RuntimeBuilder {
         }
     }
 
+    /// What decides and submits.
+    fn write_side(
+        &self,
+        recovery: Recovery,
+        vault: Arc<Vault>,
+        journal: mpsc::Sender<Box<Member>>,
+        pulse: Arc<Pulse>,
+    ) -> Arc<WriteSide> {
+        Arc::new(WriteSide {
+            registry: Registry::new(self.metrics.clone()),
+            recovery,
+            recoveries: Semaphore::new(self.limits.recoveries_max),
+            vault,
+            journal,
+            clock: self.clock.clone(),
+            limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
+            pulse,
+            snapshot_frequency: self.snapshot_frequency.clone(),
+            supervisor: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            is_branch: self.branch.is_some(),
+        })
+    }
+
     /// Starts the runtime's tasks. Needs a tokio runtime.
     ///
     /// # Errors
@@ -248,22 +275,7 @@ impl RuntimeBuilder {
         let (journal, queue) = mpsc::channel(self.limits.journal_queue_max);
         let (snapshot_queue, to_save) = mpsc::channel(self.limits.snapshot_queue_max);
         let recovery = self.recovery(catalog, &store, &snapshot_queue);
-        let write_side = Arc::new(WriteSide {
-            registry: Registry::new(self.metrics.clone()),
-            recovery,
-            recoveries: Semaphore::new(self.limits.recoveries_max),
-            vault: vault.clone(),
-            journal,
-            clock: self.clock.clone(),
-            limits: self.limits.clone(),
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
-            pulse,
-            snapshot_frequency: self.snapshot_frequency.clone(),
-            supervisor: OnceLock::new(),
-            tasks: TaskTracker::new(),
-            is_branch: self.branch.is_some(),
-        });
+        let write_side = self.write_side(recovery, vault.clone(), journal, pulse);
         let supervisor = supervisor(&write_side).await?;
         let _ = write_side.supervisor.set(supervisor.clone());
         let journal = Journal {

@@ -69,6 +69,13 @@ fn all(operation: &str) -> Vec<(&'static str, &'static str, Value)> {
                 }),
             ),
         ],
+        "setLogLevel" => vec![("debug", "Say more", json!({ "level": "debug" }))],
+        _ => of_time_and_sagas(operation),
+    }
+}
+
+fn of_time_and_sagas(operation: &str) -> Vec<(&'static str, &'static str, Value)> {
+    match operation {
         "replay" => vec![(
             "replay",
             "Replay events",
@@ -102,7 +109,6 @@ fn all(operation: &str) -> Vec<(&'static str, &'static str, Value)> {
                 }),
             ),
         ],
-        "setLogLevel" => vec![("debug", "Say more", json!({ "level": "debug" }))],
         _ => Vec::new(),
     }
 }

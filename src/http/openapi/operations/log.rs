@@ -93,7 +93,6 @@ pub(super) const ALL: &[Operation] = &[
         body: Body::of(Shape::Named("Replay")),
         successes: &[tagged(&[(JSON, shape::<wire::Replayed>())])],
         codes: &[INVALID_ID, UNKNOWN_AGGREGATE],
-        ..BASE
     },
     Operation {
         method: "POST",
