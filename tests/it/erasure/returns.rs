@@ -39,7 +39,6 @@ fn shows(server: &Server, person: &Person, word: &str) {
     let give_up = std::time::Instant::now() + Duration::from_secs(60);
     while !row(server, person).contains(word) {
         assert!(std::time::Instant::now() < give_up, "{}", row(server, person));
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -59,7 +58,6 @@ fn all_succeed(server: &Server, at_least: usize) -> usize {
         }
         assert!(all.iter().all(|operation| operation["status"] != "failed"), "{all:?}");
         assert!(std::time::Instant::now() < give_up, "{all:?}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -77,7 +75,6 @@ fn erasure_that_was_killed_half_way_goes_on_at_the_next_start() {
     let give_up = std::time::Instant::now() + Duration::from_secs(60);
     while erasures(&server).iter().any(|operation| operation["progress"]["done"] != 1) {
         assert!(std::time::Instant::now() < give_up, "{:?}", erasures(&server));
-        std::thread::sleep(Duration::from_millis(20));
     }
     server.kill9();
     assert!(!found_below(&everyone, folder.path()).is_empty(), "it was killed before it was done");
