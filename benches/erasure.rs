@@ -6,7 +6,6 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark may panic")]
 
-#[allow(dead_code, reason = "each benchmark uses a part")]
 mod common;
 
 use std::sync::Arc;

@@ -235,7 +235,12 @@ impl AppBuilder {
     ///
     /// # Errors
     /// [`AppError`]; its sentence says what to change.
-    pub async fn start(self) -> Result<App, AppError> {
+    pub fn start(self) -> impl Future<Output = Result<App, AppError>> + Send {
+        // On the heap: what is held over the waits is too large for the futures of all callers.
+        Box::pin(self.begin())
+    }
+
+    async fn begin(self) -> Result<App, AppError> {
         self.check()?;
         let (catalog, mut definitions, settings) = (self.catalog?, self.sagas, self.settings);
         if self.read_side.has_built_in {
@@ -289,7 +294,7 @@ impl AppBuilder {
             builder = builder.query_cache(port);
         }
         let auth = access::start(&settings, &storage, self.guards).await?;
-        let runtime = Arc::new(builder.start().await?);
+        let runtime = Arc::new(Box::pin(builder.start()).await?);
         let integrity = evidence::start(&settings, &storage, &runtime, views.as_ref().unwrap_or(&storage), self.seals);
         let integrity = match integrity.await {
             Ok(integrity) => integrity,

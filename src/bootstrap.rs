@@ -76,7 +76,7 @@ async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) ->
     }
     let patience = Duration::from_secs(settings.event_store.connect_retry_s);
     let (options, builder) = (options(&settings), App::builder().settings(settings.clone()).traces(traces));
-    let start = Box::pin(builder.patience(patience).start());
+    let start = builder.patience(patience).start();
     let app = tokio::select! {
         app = http::answer_while_starting(&listener, &options, start) => app?,
         signal = signals.next() => {

@@ -57,7 +57,7 @@ impl Local {
         let builder = builder.open_personal(part != Part::Inspects).guard(false);
         let builder =
             builder.create(false).migrate(false).follow(follows).work_on_sagas(works).upgrade(false).seal(false);
-        let app = Box::pin(builder.start()).await?;
+        let app = builder.start().await?;
         let runtime = match context.branch {
             None => app.runtime().clone(),
             Some(id) => match app.runtime().branches().enter(id).await {

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use event_sourcing_actors::{
     command_bus::{Action, CommandRequest, Principal},
     error::CommandError,
+    ports::{Clock, SystemClock},
     query_bus::{QueryError, QueryRequest},
 };
 use event_sourcing_cqrs::{
@@ -51,7 +52,7 @@ async fn a_key_opens_until_it_is_revoked_or_expires() {
     guarded.auth.revoke_token(id).await.unwrap();
     assert_problem(&guarded.ask("GET", "/api/v1/events", Some(&key), "").await, 401, "unauthenticated");
 
-    let short = guarded.key_until("short", &[Role::Reader], Some(Utc::now() + TimeDelta::hours(1))).await;
+    let short = guarded.key_until("short", &[Role::Reader], Some(SystemClock.now() + TimeDelta::hours(1))).await;
     assert_eq!(guarded.ask("GET", "/api/v1/events", Some(&short), "").await.status, 200);
     guarded.clock.advance(TimeDelta::seconds(3_601));
     assert_problem(&guarded.ask("GET", "/api/v1/events", Some(&short), "").await, 401, "unauthenticated");
@@ -178,7 +179,7 @@ async fn event_streams_of_a_revoked_key_end() {
     let mut live = Live::new(guarded.server.open("GET", "/api/v1/events", &headers, b"").await);
     assert!(live.line().await.unwrap().contains("AccountCreated"));
     // Behind this process's back, as another replica does it.
-    guarded.store.revoke_token(id, Utc::now()).await.unwrap();
+    guarded.store.revoke_token(id, SystemClock.now()).await.unwrap();
     assert_eq!(live.line().await, None, "the stream goes on");
 }
 
@@ -187,7 +188,7 @@ async fn a_key_revoked_elsewhere_is_refused_here_within_the_bound() {
     let guarded = Guarded::start().await;
     let key = guarded.key("reader", &[Role::Reader]).await;
     let id = guarded.auth.tokens(None, 1.try_into().unwrap()).await.unwrap()[0].id;
-    guarded.store.revoke_token(id, Utc::now()).await.unwrap();
+    guarded.store.revoke_token(id, SystemClock.now()).await.unwrap();
     let refused = || async { guarded.ask("GET", "/version", Some(&key), "").await.status == 401 };
     eventually("the key opens nothing any more", refused).await;
 }

@@ -123,9 +123,9 @@ impl Database {
 
 /// Runs a test on SQLite and, where there is one, on PostgreSQL.
 async fn on_both<F: Future<Output = ()>>(test: impl Fn(Arc<Database>) -> F) {
-    test(Arc::new(Database::Sqlite(tempfile::tempdir().unwrap()))).await;
+    Box::pin(test(Arc::new(Database::Sqlite(tempfile::tempdir().unwrap())))).await;
     if let Some(database) = postgres::database().await {
-        test(Arc::new(Database::Postgres(database))).await;
+        Box::pin(test(Arc::new(Database::Postgres(database)))).await;
     }
 }
 

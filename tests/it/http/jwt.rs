@@ -10,8 +10,9 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::Utc;
+
 use ed25519_dalek::{Signer, SigningKey};
+use event_sourcing_actors::ports::{Clock, SystemClock};
 use event_sourcing_cqrs::{
     auth::{
         Method,
@@ -62,7 +63,7 @@ fn set(issuers: &[&Issuer]) -> String {
 
 /// Claims that count, with others put over them; null takes one out.
 fn claims(changes: &Value) -> Value {
-    let now = Utc::now().timestamp();
+    let now = SystemClock.now().timestamp();
     let mut claims = json!({
         "iss": "https://id.example", "aud": ["events", "others"], "sub": "alice", "exp": now + 3_600, "nbf": now - 5,
         "roles": ["writer", "something-else"],
@@ -146,7 +147,7 @@ async fn roles_may_lie_deep_in_the_claims() {
 async fn whatever_is_wrong_with_a_token_opens_nothing() {
     let (issuer, forger) = (Issuer::new("one"), Issuer::new("one"));
     let (guarded, _folder) = by_file(&[&issuer]).await;
-    let now = Utc::now().timestamp();
+    let now = SystemClock.now().timestamp();
     let right = issuer.token(&claims(&json!({})));
     assert_eq!(status(&guarded, &right).await, 200);
     for wrong in [

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
+use event_sourcing_actors::ports::{Clock, SystemClock};
 use event_sourcing_cqrs::{
     auth::{Role, key::ApiKey},
     http::{RouteAccess, access_table},
@@ -59,7 +60,7 @@ async fn violations(server: &TestServer, callers: &[Caller]) -> (usize, Vec<Stri
 
 async fn callers(guarded: &Guarded) -> Vec<Caller> {
     let nobody = |what, key: Option<String>| Caller { what, key, role: None };
-    let expired = guarded.key_until("late", &[Role::Admin], Some(Utc::now() + TimeDelta::hours(1))).await;
+    let expired = guarded.key_until("late", &[Role::Admin], Some(SystemClock.now() + TimeDelta::hours(1))).await;
     guarded.clock.advance(TimeDelta::hours(2));
     let revoked = guarded.key("gone", &[Role::Admin]).await;
     let id = guarded.auth.tokens(None, 1.try_into().unwrap()).await.unwrap()[0].id;

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
-    RuntimeBuilder, catalog::Catalog, memory::MemoryStore, ports::SystemClock, query::QueryCatalog,
+    RuntimeBuilder,
+    catalog::Catalog,
+    memory::MemoryStore,
+    ports::{Clock, SystemClock},
+    query::QueryCatalog,
     testing::clock::ManualClock,
 };
 use event_sourcing_cqrs::{
@@ -32,7 +36,7 @@ impl Guarded {
 
     pub async fn with(method: Method, options: HttpOptions, roles: RoleAuthorizer) -> Self {
         let store: Arc<dyn AccessStore> = Arc::new(MemoryAccess::default());
-        let clock = Arc::new(ManualClock::at(Utc::now()));
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let parts = Parts { store: store.clone(), clock: clock.clone(), method, guards: true };
         let auth = Arc::new(Auth::start(parts).await.unwrap());
         let (mut catalog, mut types) = (Catalog::default(), QueryCatalog::default());

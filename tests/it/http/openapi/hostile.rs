@@ -19,8 +19,11 @@ fn filled(path: &str) -> String {
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-/// What no route takes as a body: name, headers, bytes.
-fn never(bytes_max: usize) -> Vec<(&'static str, Vec<(&'static str, &'static str)>, Vec<u8>)> {
+/// Name, headers, bytes.
+type Sent = (&'static str, Vec<(&'static str, &'static str)>, Vec<u8>);
+
+/// What no route takes as a body.
+fn never(bytes_max: usize) -> Vec<Sent> {
     let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes_max)).into_bytes();
     vec![
         ("half", vec![JSON], b"{".to_vec()),
