@@ -32,6 +32,7 @@ mod query;
 mod remote;
 mod replay;
 mod saga;
+#[cfg(feature = "http")]
 mod secret;
 mod serve;
 mod status;
@@ -51,13 +52,15 @@ use event_sourcing_cqrs::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "http")]
+use self::secret::Secret;
 use self::{
     exit::{Exit, Failure},
     output::{Format, Output},
-    secret::Secret,
 };
 
 /// The variable that holds a key or token.
+#[cfg(feature = "http")]
 const TOKEN_VARIABLE: &str = "ES_TOKEN";
 
 /// An event-sourced application server.
@@ -102,6 +105,7 @@ pub(crate) struct Globals {
     url: Option<String>,
     /// Key or token for --url, or @file with it; better by the variable, since other processes see command lines
     /// [env: ES_TOKEN]
+    #[cfg(feature = "http")]
     #[arg(long, global = true, value_name = "TOKEN", help_heading = "Words")]
     token: Option<String>,
     /// Work on this branch: goes with command, events, query, saga, replay and diff
@@ -205,6 +209,7 @@ pub(crate) struct Context {
     /// The server to talk to.
     pub(crate) url: Option<String>,
     /// What it is told about who asks.
+    #[cfg(feature = "http")]
     pub(crate) token: Option<Secret>,
     /// The branch to work on.
     pub(crate) branch: Option<BranchId>,
@@ -213,6 +218,7 @@ pub(crate) struct Context {
     /// Where data goes.
     pub(crate) output: Output,
     /// The log of this process.
+    #[cfg(feature = "http")]
     pub(crate) log: LogControl,
     /// Where spans go; only the server has any.
     #[cfg(feature = "http")]
@@ -253,14 +259,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if branch.is_some() && !word.takes_branch() {
         return Err(Failure::usage("--branch goes with command, events, query, saga, replay and diff"));
     }
-    let token = if globals.url.is_some() { secret(globals.token)? } else { None };
+    #[cfg(not(feature = "http"))]
+    drop(log);
     let context = Context {
         settings,
+        #[cfg(feature = "http")]
+        token: if globals.url.is_some() { secret(globals.token)? } else { None },
         url: globals.url,
-        token,
         branch,
         timeout: globals.timeout,
         output,
+        #[cfg(feature = "http")]
         log,
         #[cfg(feature = "http")]
         tracing,
@@ -273,6 +282,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// The key or token of the flag, else of the variable. Read here and not by the parser, whose errors repeat what is wrong.
+#[cfg(feature = "http")]
 fn secret(flag: Option<String>) -> Result<Option<Secret>, Failure> {
     let variable = || std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
     let (name, text) = match (flag, variable()) {

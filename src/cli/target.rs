@@ -204,11 +204,16 @@ impl Target {
         target: String,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let Self::Local(local) = self else { return work.await };
-        let begun = local.begin(act, target).await?;
-        let result = work.await;
-        local.end(begun, &result).await?;
-        result
+        match self {
+            Self::Local(local) => {
+                let begun = local.begin(act, target).await?;
+                let result = work.await;
+                local.end(begun, &result).await?;
+                result
+            }
+            #[cfg(feature = "http")]
+            Self::Remote(_) => work.await,
+        }
     }
 
     /// Makes a key.

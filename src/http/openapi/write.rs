@@ -304,6 +304,7 @@ const HEADERS: &[(&str, &str, &str)] = &[
     ("X-Causation-Id", r#"{"type":"string"}"#, "What caused the request."),
     ("traceparent", r#"{"type":"string"}"#, "W3C trace context."),
     ("ETag", r#"{"type":"string","pattern":"^\"[0-9]+\"$"}"#, "The version, as in `\"17\"`."),
+    ("FileETag", r#"{"type":"string"}"#, "Names the content of a file."),
     ("Location", r#"{"type":"string"}"#, "Where to look at it."),
     (
         "Idempotency-Replayed",
@@ -328,7 +329,12 @@ fn header_references(names: &[&str]) -> Value {
     let always = HEADERS.iter().take(4).map(|(name, ..)| *name);
     let all = always.chain(names.iter().copied());
     Value::Object(
-        all.map(|name| (name.to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }))).collect(),
+        all.map(|name| {
+            // Components of several forms go by names of their own.
+            let header = if name == "FileETag" { "ETag" } else { name };
+            (header.to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }))
+        })
+        .collect(),
     )
 }
 

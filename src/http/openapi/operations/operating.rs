@@ -103,7 +103,10 @@ pub(super) const ALL: &[Operation] = &[
         id: "console",
         tag: "Documents",
         summary: "The console for people",
-        successes: &[found(&[(HTML, Shape::Text)]), Success::new(304, "The client holds it already.", &[], &[])],
+        successes: &[
+            Success::new(200, "Found.", &[(HTML, Shape::Text)], &["FileETag"]),
+            Success::new(304, "The client holds it already.", &[], &["FileETag"]),
+        ],
         ..BASE
     },
     #[cfg(feature = "console")]
@@ -122,8 +125,13 @@ pub(super) const ALL: &[Operation] = &[
         tag: "Documents",
         summary: "A file of the console",
         successes: &[
-            found(&[("text/javascript", Shape::Text), ("text/css", Shape::Text), ("image/svg+xml", Shape::Text)]),
-            Success::new(304, "The client holds it already.", &[], &[]),
+            Success::new(
+                200,
+                "Found.",
+                &[("text/javascript", Shape::Text), ("text/css", Shape::Text), ("image/svg+xml", Shape::Text)],
+                &["FileETag"],
+            ),
+            Success::new(304, "The client holds it already.", &[], &["FileETag"]),
         ],
         codes: &[NOT_FOUND],
         ..BASE
