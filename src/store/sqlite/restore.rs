@@ -73,6 +73,9 @@ impl SqliteStore {
         let head = head.cast_unsigned();
         match marked {
             Some(backup_id) if backup_id == restored.backup_id => {
+                if in_use {
+                    return Err(Refused::InUse);
+                }
                 writing.rollback().await?;
                 return Ok(head);
             }
@@ -104,6 +107,20 @@ impl SqliteStore {
             query.bind(tile.to_bytes()).execute(&mut writing.connection).await.map_err(store_error)?;
         }
         writing.commit().await
+    }
+
+    async fn finish(&self) -> Result<(), Refused> {
+        let now = self.clock.now().timestamp_micros();
+        let mut writing = self.writer.begin(true).await?;
+        let connection = &mut writing.connection;
+        let in_use: bool =
+            sqlx::query_scalar(IN_USE).bind(now).fetch_one(&mut *connection).await.map_err(store_error)?;
+        if in_use {
+            return Err(Refused::CameUp);
+        }
+        sqlx::query(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(OPEN).execute(&mut *connection).await.map_err(store_error)?;
+        Ok(writing.commit().await?)
     }
 
     async fn discard(&self) -> Result<bool, StoreError> {
@@ -150,14 +167,8 @@ impl RestoreStore for SqliteStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            let mut writing = self.writer.begin(true).await?;
-            sqlx::query(DROP_MARK).execute(&mut writing.connection).await.map_err(store_error)?;
-            sqlx::query(OPEN).execute(&mut writing.connection).await.map_err(store_error)?;
-            writing.commit().await
-        }
-        .boxed()
+    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
+        self.finish().boxed()
     }
 
     fn discard_restore(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
