@@ -23,6 +23,9 @@ const LOCK_OUT: &str = "LOCK TABLE log_head IN ACCESS EXCLUSIVE MODE";
 /// Behind this lock nobody appends, and no second restoration begins.
 const LOCK: &str = "SELECT read_only FROM log_head WHERE partition = 0 FOR UPDATE";
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events WHERE partition = 0";
+/// The master key of the store that was here opens nothing, unless keys were put here already.
+const NO_MASTER: &str =
+    "DELETE FROM subject_key_master WHERE NOT EXISTS (SELECT 1 FROM subject_keys WHERE master IS NOT NULL)";
 /// Whoever seals, or keeps read models, holds a lease.
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > clock_timestamp()) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > clock_timestamp())";
@@ -121,6 +124,7 @@ impl PostgresStore {
         sqlx::query(SET_MARK).execute(&mut *connection).await.map_err(store_error)?;
         let query = sqlx::query(FILL_MARK).bind(restored.backup_id).bind(restored.store_id);
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(0)
@@ -170,6 +174,7 @@ impl PostgresStore {
             return Ok(false);
         }
         sqlx::raw_sql(EMPTY).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(true)
     }

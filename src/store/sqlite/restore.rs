@@ -20,6 +20,9 @@ const SET_MARK: &str = "CREATE TABLE unfinished_restore \
 const FILL_MARK: &str = "INSERT INTO unfinished_restore (backup_id, store_id, head_position) VALUES (?1, ?2, ?3)";
 const DROP_MARK: &str = "DROP TABLE unfinished_restore";
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events WHERE partition = 0";
+/// The master key of the store that was here opens nothing, unless keys were put here already.
+const NO_MASTER: &str =
+    "DELETE FROM subject_key_master WHERE NOT EXISTS (SELECT 1 FROM subject_keys WHERE master IS NOT NULL)";
 /// Whoever seals, or keeps read models, holds a lease.
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > ?1) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > ?1)";
@@ -87,6 +90,7 @@ impl SqliteStore {
         sqlx::query(SET_MARK).execute(&mut *connection).await.map_err(store_error)?;
         let query = sqlx::query(FILL_MARK).bind(restored.backup_id).bind(restored.store_id);
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
         Ok(0)
@@ -141,6 +145,7 @@ impl SqliteStore {
             again.push(';');
         }
         sqlx::raw_sql(EMPTY).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::raw_sql(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
