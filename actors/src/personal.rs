@@ -188,10 +188,15 @@ pub fn seal(key: &SubjectKey, members: &[&str], place: Place<'_>, data: &Bytes) 
 /// no member the domain can read.
 #[must_use]
 pub fn open(state: &KeyState, members: &[&str], event: &NewEvent) -> Option<Bytes> {
+    open_at(state, members, Place::of(event), &event.data)
+}
+
+/// The same for a payload that is not recorded yet.
+pub(crate) fn open_at(state: &KeyState, members: &[&str], place: Place<'_>, data: &[u8]) -> Option<Bytes> {
     let mut document: Option<Box<RawValue>> = None;
-    let stored: Box<RawValue> = serde_json::from_slice(&event.data).ok()?;
+    let stored: Box<RawValue> = serde_json::from_slice(data).ok()?;
     for pointer in members {
-        let bound_to = Place::of(event).bound_to(pointer);
+        let bound_to = place.bound_to(pointer);
         let opened = replaced(document.as_ref().unwrap_or(&stored), &tokens(pointer), &mut |member| match state {
             KeyState::Destroyed if member.get() == "null" => None,
             KeyState::Destroyed => RawValue::from_string(TOMBSTONE.to_owned()).ok(),
@@ -214,14 +219,33 @@ pub fn open(state: &KeyState, members: &[&str], event: &NewEvent) -> Option<Byte
 /// Whether a stored payload holds a declared member in the clear, as events from before the declaration do.
 #[must_use]
 pub fn is_in_the_clear(members: &[&str], data: &[u8]) -> bool {
+    any(members, data, |member| member != "null" && !is_ciphertext(member))
+}
+
+/// Whether a payload holds a declared member that is sealed.
+pub(crate) fn is_sealed(members: &[&str], data: &[u8]) -> bool {
+    any(members, data, is_ciphertext)
+}
+
+/// Whether what declared members a payload holds in the clear tells of nobody any more.
+pub(crate) fn is_erased(members: &[&str], data: &[u8]) -> bool {
+    !any(members, data, |member| member != "null" && !is_ciphertext(member) && member != TOMBSTONE)
+}
+
+fn is_ciphertext(member: &str) -> bool {
+    serde_json::from_str::<Sealed>(member).is_ok()
+}
+
+/// Whether some declared member is like that.
+fn any(members: &[&str], data: &[u8], is_so: impl Fn(&str) -> bool) -> bool {
     let Ok(document) = serde_json::from_slice::<Box<RawValue>>(data) else { return false };
     members.iter().any(|pointer| {
-        let mut is_clear = false;
+        let mut is_found = false;
         let _ = replaced(&document, &tokens(pointer), &mut |member| {
-            is_clear |= member.get() != "null" && serde_json::from_str::<Sealed>(member.get()).is_err();
+            is_found |= is_so(member.get());
             None
         });
-        is_clear
+        is_found
     })
 }
 

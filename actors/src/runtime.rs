@@ -30,6 +30,7 @@ use crate::{
     query_bus::QueryBus,
     registry::{ParkedAggregate, WriteSide},
     sagas::{Sagas, life::SagasLife},
+    vault::Vault,
     work::Work,
 };
 
@@ -113,6 +114,12 @@ impl Runtime {
     #[must_use]
     pub fn sagas(&self) -> &Sagas {
         &self.sagas.handle
+    }
+
+    /// What opens and seals personal data.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.write_side.vault
     }
 
     /// Erasures of personal data.

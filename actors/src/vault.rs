@@ -5,6 +5,7 @@
 //! counted from before it was asked for. That is the bound on what another process may still do after a key was destroyed
 //! here; an erasure waits it out before it tells the read models.
 
+mod foreign;
 mod remembered;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
+pub use self::foreign::{ForeignError, TakenIn};
 use self::remembered::Remembered;
 use crate::{
     catalog::Catalog,
@@ -85,7 +87,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`StoreError`]; no event is then to be shown.
-    pub(crate) async fn open(&self, events: &mut [RecordedEvent]) -> Result<(), StoreError> {
+    pub async fn open(&self, events: &mut [RecordedEvent]) -> Result<(), StoreError> {
         let is_personal = |event: &RecordedEvent| self.catalog.personal(&event.event_type).is_some();
         if self.keys.is_none() || !events.iter().any(is_personal) {
             return Ok(());

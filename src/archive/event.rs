@@ -45,7 +45,9 @@ struct Written<'a> {
     aggregatesequence: String,
     logposition: String,
     schemaversion: u32,
-    checksum: &'a str,
+    /// Covers the payload as it is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<&'a str>,
     /// The stored metadata, byte for byte, which the checksum covers.
     metadata: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +126,18 @@ pub fn is_intact(event: &wire::Event) -> bool {
 /// # Errors
 /// [`LineError`] when it cannot be written, which does not happen with what the log holds.
 pub fn line(event: &wire::Event, source: &str) -> Result<String, LineError> {
+    written(event, source, Some(&event.checksum))
+}
+
+/// The same of an event whose personal members are opened: without checksum, as that covers the stored form.
+///
+/// # Errors
+/// [`LineError`], as above.
+pub fn opened_line(event: &wire::Event, source: &str) -> Result<String, LineError> {
+    written(event, source, None)
+}
+
+fn written(event: &wire::Event, source: &str, checksum: Option<&str>) -> Result<String, LineError> {
     let metadata: Option<Metadata> = serde_json::from_str(event.metadata.get()).ok();
     let metadata = metadata.as_ref();
     let is_one_line = !event.data.get().contains(['\n', '\r']);
@@ -139,7 +153,7 @@ pub fn line(event: &wire::Event, source: &str) -> Result<String, LineError> {
         aggregatesequence: event.sequence.to_string(),
         logposition: event.position.to_string(),
         schemaversion: event.schema_version,
-        checksum: &event.checksum,
+        checksum,
         metadata: event.metadata.get(),
         correlationid: metadata.map(|metadata| &*metadata.correlation_id),
         causationid: metadata.and_then(|metadata| metadata.causation_id.as_deref()),

@@ -2,6 +2,8 @@
 //!
 //! A page is one unit of an append, over all streams it touches: it is stored whole or not at all, and events that are
 //! there already are recognised by their ids, so an import that broke off is simply done again.
+//!
+//! Personal members are sealed before they are stored, under this store's keys, as commands seal them.
 
 use std::{
     collections::HashMap,
@@ -10,10 +12,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use event_sourcing_actors::{
-    AggregateId, AggregateType, EventId, NewEvent, RecordedEvent, StreamHead,
-    catalog::Catalog,
+    AggregateId, AggregateType, EventId, NewEvent, Position, RecordedEvent, Runtime, StreamHead,
+    envelope::EventBody,
     ports::{AppendBatch, AppendUnit, Clock, CommandProbe, EventStore, StoreError, StreamClaim, UnitOutcome},
+    vault::{ForeignError, TakenIn},
 };
 use serde::Serialize;
 
@@ -30,6 +34,9 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 const HEADS_MAX: usize = 1_000_000;
 /// How often a page is tried, while the store does not answer or somebody else writes to the same streams.
 const TRIES_MAX: u32 = 20;
+/// How events come here whose ciphertext means nothing here.
+const ELSEWHERE: &str =
+    "export them again with --open-personal, or move the whole log with backup and restore, and the keys apart";
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// How to import.
@@ -95,13 +102,13 @@ type Lines = Vec<(u64, String)>;
 pub async fn import<R: BufRead + Send + 'static>(
     from: R,
     events: Arc<dyn EventStore>,
-    catalog: &Catalog,
+    runtime: &Runtime,
     clock: &dyn Clock,
     options: ImportOptions,
     progress: Progress<'_>,
 ) -> Result<Imported, ImportError> {
     let heads = HashMap::new();
-    let mut import = Import { events, catalog, clock, options, heads, done: Imported::default() };
+    let mut import = Import { events, runtime, clock, options, heads, done: Imported::default() };
     import.done.dry_run = options.dry_run;
     let (mut reader, mut number, mut bytes) = (from, 0, 0);
     loop {
@@ -150,7 +157,7 @@ async fn read_page<R: BufRead + Send + 'static>(mut from: R, mut number: u64) ->
 
 struct Import<'a> {
     events: Arc<dyn EventStore>,
-    catalog: &'a Catalog,
+    runtime: &'a Runtime,
     clock: &'a dyn Clock,
     options: ImportOptions,
     /// Streams that were seen, with their last events.
@@ -199,6 +206,7 @@ impl Import<'_> {
                 same(*line, incoming, event)?;
             }
         }
+        let taken = self.taken(&new).await?;
         if self.heads.len() > HEADS_MAX {
             if self.options.dry_run {
                 let line = page.first().map_or(0, |(line, _)| *line);
@@ -207,7 +215,7 @@ impl Import<'_> {
             }
             self.heads.clear();
         }
-        let Some(unit) = self.unit(&new).await? else {
+        let Some(unit) = self.unit(&new, taken).await? else {
             self.done.already_there += page.len() as u64;
             return Ok(true);
         };
@@ -242,14 +250,35 @@ impl Import<'_> {
             }
         }
         let ids: Vec<EventId> = lines.into_keys().collect();
-        Ok(self.events.find_events(&ids).await?.into_iter().map(|event| (event.event_id, event)).collect())
+        let mut found = self.events.find_events(&ids).await?;
+        // A line may have its personal members in the clear.
+        self.runtime.vault().open(&mut found).await?;
+        Ok(found.into_iter().map(|event| (event.event_id, event)).collect())
+    }
+
+    /// What is stored of each of these: personal members are sealed, under keys that are durable by then.
+    async fn taken(&self, page: &[&(u64, Incoming)]) -> Result<Vec<TakenIn>, ImportError> {
+        let events: Vec<(&AggregateId, &EventBody)> =
+            page.iter().map(|(_, incoming)| (&incoming.aggregate_id, &incoming.body)).collect();
+        let taken = self.runtime.vault().take_in(&events, self.options.dry_run).await?;
+        let refused = |(line, error): (u64, ForeignError)| match error {
+            ForeignError::Sealed => ImportError::Line { line, reason: format!("{error}: {ELSEWHERE}") },
+            ForeignError::Erased => ImportError::Conflict { line, reason: error.to_string() },
+            ForeignError::Unsealable => ImportError::Line { line, reason: error.to_string() },
+        };
+        let lines = page.iter().map(|(line, _)| *line);
+        lines.zip(taken).map(|(line, taken)| taken.map_err(|error| refused((line, error)))).collect()
     }
 
     /// The events that are new, each with its place; `None` if there are none.
-    async fn unit(&mut self, page: &[&(u64, Incoming)]) -> Result<Option<AppendUnit>, ImportError> {
+    async fn unit(
+        &mut self,
+        page: &[&(u64, Incoming)],
+        taken: Vec<TakenIn>,
+    ) -> Result<Option<AppendUnit>, ImportError> {
         let (mut unit, mut claimed) = (AppendUnit::default(), HashMap::new());
         let mut heads: HashMap<&AggregateId, StreamHead> = HashMap::new();
-        for (line, incoming) in page {
+        for ((line, incoming), taken) in page.iter().zip(taken) {
             let line = *line;
             let conflict = |reason: String| ImportError::Conflict { line, reason };
             let (kind, stored) = self.head(incoming).await?;
@@ -268,9 +297,10 @@ impl Import<'_> {
                 )));
             }
             claimed.entry(id).or_insert(StreamClaim { aggregate_id: id.clone(), head: stored, losses: 0 });
-            let event = NewEvent::following(head, id, &kind, incoming.body.clone());
-            self.check(line, incoming, &event)?;
-            unit.events.push(event);
+            let as_it_came = NewEvent::following(&mut head.clone(), id, &kind, incoming.body.clone());
+            self.check(line, incoming, as_it_came, taken.readable)?;
+            let body = EventBody { data: taken.stored, ..incoming.body.clone() };
+            unit.events.push(NewEvent::following(head, id, &kind, body));
         }
         if unit.events.is_empty() {
             return Ok(None);
@@ -298,7 +328,7 @@ impl Import<'_> {
         Ok(found)
     }
 
-    fn check(&self, line: u64, incoming: &Incoming, event: &NewEvent) -> Result<(), ImportError> {
+    fn check(&self, line: u64, incoming: &Incoming, event: NewEvent, readable: Bytes) -> Result<(), ImportError> {
         let wrong = |reason: String| ImportError::Line { line, reason };
         if let Some(checksum) = incoming.checksum.as_ref().filter(|checksum| **checksum != event.checksum.to_string()) {
             return Err(wrong(format!(
@@ -306,12 +336,19 @@ impl Import<'_> {
                 event.checksum
             )));
         }
-        let recorded = RecordedEvent::new(event_sourcing_actors::Position::ZERO, self.clock.now(), event.clone());
-        self.catalog.check_event(&recorded).map_err(|error| {
+        let recorded = RecordedEvent::new(Position::ZERO, self.clock.now(), event);
+        let recorded = RecordedEvent { opened: Some(readable), ..recorded };
+        self.runtime.catalog().check_event(&recorded).map_err(|error| {
             let kind = &incoming.aggregate_type;
             wrong(format!("a stream of type {kind} cannot take it: {error}"))
         })
     }
+}
+
+/// Whether two documents differ in their spelling at most.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    let document = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    document(one).is_some_and(|one| Some(one) == document(other))
 }
 
 /// An event that is there must be the one of the line.
@@ -322,7 +359,7 @@ fn same(line: u64, incoming: &Incoming, there: &RecordedEvent) -> Result<(), Imp
         && incoming.sequence.is_none_or(|sequence| sequence == there.sequence)
         && body.event_type == there.event_type
         && body.schema_version == there.schema_version
-        && body.data == there.data;
+        && (body.data == there.data || there.opened.as_ref().is_some_and(|opened| says_the_same(&body.data, opened)));
     if is_same {
         return Ok(());
     }

@@ -64,6 +64,11 @@ pub enum Refused {
     /// Somebody works on the store.
     #[error("a server is running on this store: stop it first (or wait until the lease of one that died is over)")]
     InUse,
+    /// Somebody began to work on the store meanwhile.
+    #[error(
+        "a server came up on this store while the backup was restored: stop it, and restore the same backup again to finish"
+    )]
+    CameUp,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,7 +77,8 @@ pub enum Refused {
 /// A database into which a log can be put as it was.
 ///
 /// From the first step to [`finish_restore`](RestoreStore::finish_restore) the database carries a mark: opened in any
-/// other way it says that its restoration is unfinished, and its log refuses appends.
+/// other way it says that its restoration is unfinished, and its log refuses appends. A process that had it open before appends
+/// to it never again, as the log has another id since.
 pub trait RestoreStore: TreeStore {
     /// Marks the database, makes the log read-only and gives it the store id. Returns the last position that is there:
     /// 0, or where an earlier attempt with the same backup has ended.
@@ -96,8 +102,8 @@ pub trait RestoreStore: TreeStore {
     /// Takes the mark away and lets the log take appends. On return all of it is durable.
     ///
     /// # Errors
-    /// [`StoreError`].
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// [`Refused::CameUp`] and [`Refused::Store`]; the mark stays then.
+    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>>;
 
     /// Empties a marked store again, under a new store id; `false` if it carries no mark.
     ///

@@ -276,6 +276,7 @@ impl From<RestoreError> for Failure {
             "the store is not whole: restore the same backup again to go on, or empty it with `restore --discard`";
         let exit = match error {
             RestoreError::Refused(Refused::Store(error)) => return error.into(),
+            RestoreError::Refused(Refused::CameUp) => Exit::Conflict,
             RestoreError::Refused(refused) => return Self::new(Exit::Conflict, refused.to_string()),
             RestoreError::File(FileError::NoBackup | FileError::NewerFormat) => Exit::Usage,
             RestoreError::File(error) => return Self::from(error).and(UNFINISHED),

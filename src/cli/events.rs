@@ -164,7 +164,7 @@ impl Filter {
 impl List {
     async fn run(&self, target: &Target, output: Output) -> Result<(), Failure> {
         let limit = if self.all { PAGE } else { self.limit };
-        let query = LogQuery { after: Position(self.after), filter: self.filter.parsed(), limit };
+        let query = LogQuery { after: Position(self.after), filter: self.filter.parsed(), limit, is_raw: false };
         if self.all {
             return list_all(target, output, query).await;
         }

@@ -1,6 +1,7 @@
 //! `export`: the log as CloudEvents, one a line, for other programs.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     num::NonZeroU32,
@@ -29,6 +30,8 @@ const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// Write the log as CloudEvents 1.0, one JSON document a line; payloads and metadata as they are stored.
+///
+/// Stored personal members are sealed under keys of this store, and open nowhere else.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The file to make, or `-` for standard output
@@ -45,6 +48,9 @@ pub(crate) struct Export {
     /// Go on at the end of a file that an earlier export has left; a line that broke off there is written anew
     #[arg(long, conflicts_with = "after")]
     resume: bool,
+    /// Write personal members as they read: in the clear, or "[erased]". Such lines have no checksum
+    #[arg(long)]
+    open_personal: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,7 +69,13 @@ impl Export {
             return Err(Failure::usage("--resume needs a file to go on with; for standard output use --after"));
         }
         let target = Target::open(&context).await?;
-        let result = self.write(&context, &target).await;
+        let result = if self.open_personal {
+            // Whoever wrote people's data out of the store is on record before it happens.
+            let what = format!("{} after {}", self.file.display(), self.after);
+            target.audited("export --open-personal", what, self.write(&context, &target)).await
+        } else {
+            self.write(&context, &target).await
+        };
         target.close().await;
         result
     }
@@ -103,13 +115,14 @@ impl Export {
         (after, to): (u64, u64),
         out: &mut impl Write,
     ) -> Result<(u64, u64), Failure> {
-        let mut query = LogQuery { after: Position(after), filter: self.filter.parsed(), limit: PAGE };
+        let mut query = LogQuery { after: Position(after), filter: self.filter.parsed(), limit: PAGE, is_raw: true };
         let mut bar = Bar::new(Work { doing: "exporting", done: "looked at", things: "positions" });
         let mut written = 0;
         while query.after.0 < to {
             let page = target.log(&query).await?;
+            let opened = self.opened(target, &query).await?;
             for event in page.events.iter().take_while(|event| event.position.0 <= to) {
-                let line = line(event, source)?;
+                let line = line(event, opened.get(&event.position), source)?;
                 let put = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
                 put.map_err(|error| self.broken(error))?;
                 written += 1;
@@ -125,6 +138,15 @@ impl Export {
         Ok((written, query.after.0.min(to).max(after)))
     }
 
+    /// The same page with its personal members opened, if that is wanted.
+    async fn opened(&self, target: &Target, query: &LogQuery) -> Result<HashMap<Position, wire::Event>, Failure> {
+        if !self.open_personal {
+            return Ok(HashMap::new());
+        }
+        let page = target.log(&LogQuery { is_raw: false, ..query.clone() }).await?;
+        Ok(page.events.into_iter().map(|event| (event.position, event)).collect())
+    }
+
     fn broken(&self, error: io::Error) -> Failure {
         // Whoever read standard output has seen enough.
         if is_standard(&self.file) {
@@ -135,12 +157,17 @@ impl Export {
     }
 }
 
-fn line(event: &wire::Event, source: &str) -> Result<String, Failure> {
+/// The line of an event as it is stored, or of the same opened; what is stored must have its checksum either way.
+fn line(event: &wire::Event, opened: Option<&wire::Event>, source: &str) -> Result<String, Failure> {
     if !event::is_intact(event) {
         let said = format!("position {}: the event does not have its checksum; it was altered", event.position);
         return Err(Failure::new(Exit::Integrity, said).and("`event-sourcing-cqrs verify` tells more"));
     }
-    event::line(event, source).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+    let line = match opened.filter(|opened| opened.data.get() != event.data.get()) {
+        Some(opened) => event::opened_line(opened, source),
+        None => event::line(event, source),
+    };
+    line.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
 }
 
 /// Whose events: the store by its id, or the server by its address.

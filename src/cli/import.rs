@@ -55,7 +55,7 @@ impl Import {
         let options = ImportOptions { dry_run: self.dry_run };
         let mut bar = Bar::new(Work { doing: "importing", done: "read", things: "bytes" });
         let mut show = |_: u64, bytes: u64| bar.show(bytes, length.max(bytes));
-        let imported = import(file, events, runtime.catalog(), &SystemClock, options, &mut show).await;
+        let imported = import(file, events, &runtime, &SystemClock, options, &mut show).await;
         bar.end();
         local.close().await;
         let imported = imported.map_err(|error| {

@@ -120,7 +120,10 @@ impl Local {
 
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
         let feed = self.runtime().feed();
-        let page = self.bounded(feed.page(query.after, &query.filter, query.limit, WINDOWS_PER_PAGE)).await?;
+        let mut page = self.bounded(feed.page(query.after, &query.filter, query.limit, WINDOWS_PER_PAGE)).await?;
+        if query.is_raw {
+            page.events.iter_mut().for_each(|event| event.opened = None);
+        }
         Ok(wire::LogPage { events: wire::events(&page.events)?, next_cursor: page.examined })
     }
 

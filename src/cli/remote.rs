@@ -84,7 +84,8 @@ impl Remote {
     }
 
     pub(crate) async fn log(&self, query: &LogQuery) -> Result<wire::LogPage, Failure> {
-        let path = format!("/api/v1/events?after={}&limit={}{}", query.after, query.limit, filter(&query.filter));
+        let raw = if query.is_raw { "&raw=true" } else { "" };
+        let path = format!("/api/v1/events?after={}&limit={}{}{raw}", query.after, query.limit, filter(&query.filter));
         self.get(path).await
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct LogQuery {
     pub(crate) filter: EventFilter,
     /// How many at most.
     pub(crate) limit: NonZeroU32,
+    /// Payloads as they are stored, which is what checksums cover; otherwise personal members are opened.
+    pub(crate) is_raw: bool,
 }
 
 /// A page of a stream.
@@ -353,7 +355,7 @@ impl Target {
 
     /// Begins to erase a person's data.
     pub(crate) async fn erase(&self, subject: &AggregateId) -> Result<wire::Operation, Failure> {
-        ask!(self, erase(subject))
+        self.audited("erase", subject.as_str().to_owned(), async { ask!(self, erase(subject)) }).await
     }
 
     /// One operation.
@@ -430,12 +432,14 @@ impl Target {
 
     /// Runs a branch's commands on the log.
     pub(crate) async fn merge_branch(&self, id: BranchId, dry_run: bool) -> Result<Merged, Failure> {
-        ask!(self, merge_branch(id, dry_run))
+        let work = Box::pin(async { ask!(self, merge_branch(id, dry_run)) });
+        // Nothing comes of a dry run.
+        if dry_run { work.await } else { self.audited("branch merge", id.to_string(), work).await }
     }
 
     /// Forgets a branch.
     pub(crate) async fn delete_branch(&self, id: BranchId) -> Result<(), Failure> {
-        ask!(self, delete_branch(id))
+        self.audited("branch delete", id.to_string(), async { ask!(self, delete_branch(id)) }).await
     }
 
     /// Whether a process beside this one works on the sagas of the store.

@@ -35,6 +35,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use self::{
+    call::Writer,
     error::{open_error, store_error},
     journal::{Journal, JournalLimits},
 };
@@ -196,7 +197,8 @@ impl PostgresStore {
             append_timeout: options.append_timeout,
             head_wait: options.head_wait,
         };
-        let journal = Journal::new(connect, pool.clone(), options.writer, limits);
+        let writer = Writer { id: options.writer, store_id };
+        let journal = Journal::new(connect, pool.clone(), writer, limits);
         journal.connect_now().await.map_err(|error| open_error(&what, &error))?;
         Ok(Self { pool, journal: Arc::new(journal), name: what.into(), store_id })
     }

@@ -171,7 +171,7 @@ impl SqliteStore {
             .connect_lazy_with(options.flushing().read_only(true).create_if_missing(false));
         let turn = WriteTurn::default();
         let writer = Arc::new(ViewWriter::new(options.flushing(), turn.clone()));
-        let journal = Arc::new(Journal::new(options.flushing(), options.clock.clone(), turn, first));
+        let journal = Arc::new(Journal::new(options.flushing(), options.clock.clone(), store_id, turn, first));
         Ok(Self { pool, journal, writer, clock: options.clock, name: what.into(), store_id })
     }
 

@@ -6,6 +6,9 @@ use event_sourcing_actors::{
     ports::{AppendBatch, AppendUnit, Committed, StoreError, UnitOutcome},
 };
 
+/// What a process is told that was running while a backup was restored into its database.
+const REPLACED: &str = "a backup was restored into the database while this process ran: restart it";
+
 /// The database's answer, read under the lock.
 #[derive(Debug)]
 pub(super) struct Verdicts {
@@ -15,6 +18,8 @@ pub(super) struct Verdicts {
     pub recorded_at: DateTime<Utc>,
     /// Whether the log is read-only.
     pub is_read_only: bool,
+    /// Whether the log is another than the one that was opened: a backup was restored beneath.
+    pub is_replaced: bool,
     /// (unit, command) pairs that were recorded before.
     pub known: Vec<(usize, usize)>,
     /// Units with a claim that does not hold.
@@ -24,6 +29,20 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
+    /// The answer of another log than the one that was opened.
+    #[cfg(feature = "postgres")]
+    pub(super) fn replaced() -> Self {
+        Self {
+            head: Position::ZERO,
+            recorded_at: DateTime::UNIX_EPOCH,
+            is_read_only: true,
+            is_replaced: true,
+            known: Vec::new(),
+            stale: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
     /// One outcome per unit, in order. `malformed` are the units the database was not asked about.
     pub(super) fn settle(&self, batch: &AppendBatch, malformed: Vec<Option<String>>) -> Vec<UnitOutcome> {
         let mut next = self.head;
@@ -35,6 +54,9 @@ impl Verdicts {
     }
 
     fn unit(&self, index: usize, unit: &AppendUnit, last: &mut Position) -> UnitOutcome {
+        if self.is_replaced {
+            return UnitOutcome::Failed(StoreError::ReadOnly { reason: REPLACED.to_owned() });
+        }
         let mut commands: Vec<usize> =
             self.known.iter().filter(|(of, _)| *of == index).map(|(_, command)| *command).collect();
         if !commands.is_empty() {

@@ -53,6 +53,7 @@ mod store;
 mod store_access;
 mod store_branches;
 mod store_postgres;
+mod store_restore;
 mod store_sqlite;
 mod store_views;
 mod store_views_plans;

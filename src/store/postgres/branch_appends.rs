@@ -198,7 +198,7 @@ fn verdicts(rows: &[PgRow]) -> Result<Verdicts, StoreError> {
     }
     let missing = || StoreError::Corrupt { reason: "a branch that is locked is not there".to_owned() };
     let (head, recorded_at) = found.ok_or_else(missing)?;
-    Ok(Verdicts { head, recorded_at, is_read_only: false, known, stale, waiting: Vec::new() })
+    Ok(Verdicts { head, recorded_at, is_read_only: false, is_replaced: false, known, stale, waiting: Vec::new() })
 }
 
 fn place(number: usize) -> i64 {

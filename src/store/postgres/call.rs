@@ -14,20 +14,33 @@ use uuid::Uuid;
 
 use super::{super::verdicts::Verdicts, heads::Heads};
 
+/// The function is called for a row of this log alone, which it needs an argument of: of another log there is none, so that
+/// nothing is called, and no row comes.
 macro_rules! answer {
     () => {
-        "SELECT head, instant, sealed, known_units, known_commands, stale_units, waiting_units FROM "
+        "SELECT a.head, a.instant, a.sealed, a.known_units, a.known_commands, a.stale_units, a.waiting_units \
+             FROM log_head l CROSS JOIN LATERAL "
     };
 }
 const APPEND: &str = concat!(
     answer!(),
-    "append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-     $22, $23, $24, $25, $26, $27, $28, $29, $30)"
+    "append_batch(CASE l.partition WHEN 0 THEN $1::uuid END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+     $22, $23, $24, $25, $26, $27, $28, $29, $30) a WHERE l.partition = 0 AND l.store_id = $31"
 );
 const APPEND_ONE: &str = concat!(
     answer!(),
-    "append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+    "append_one(CASE l.partition WHEN 0 THEN $1::uuid END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+     $15, $16, $17, $18, $19) a WHERE l.partition = 0 AND l.store_id = $20"
 );
+
+/// Who appends, and to which log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer {
+    /// This process among all that append.
+    pub id: Uuid,
+    /// The log that was opened; appends go to no other.
+    pub store_id: Uuid,
+}
 
 /// The batch in columns, as the function takes it; malformed units are left out.
 #[derive(Default)]
@@ -157,9 +170,9 @@ impl<'a> Single<'a> {
         })
     }
 
-    fn query(&self, writer: Uuid) -> Query<'a, Postgres, PgArguments> {
+    fn query(&self, writer: Writer) -> Query<'a, Postgres, PgArguments> {
         let Self { claim, is_trusted, left_at, probe, key, event } = *self;
-        let query = sqlx::query(APPEND_ONE).bind(writer).bind(left_at).bind(claim.aggregate_id.as_str());
+        let query = sqlx::query(APPEND_ONE).bind(writer.id).bind(left_at).bind(claim.aggregate_id.as_str());
         let query = query.bind(claim.head.sequence.as_i64()).bind(&claim.head.chain.0[..]);
         let query = query.bind(is_trusted).bind(probe);
         let query = query.bind(key.map(|key| &*key.principal)).bind(key.map(|key| &*key.key));
@@ -169,24 +182,25 @@ impl<'a> Single<'a> {
         let query = query.bind(event.map(|event| event.event_type.as_str()));
         let query = query.bind(event.map(|event| i64::from(event.schema_version)));
         let query = query.bind(event.map(|event| &event.data[..])).bind(event.map(|event| &event.metadata[..]));
-        query.bind(event.map(|event| &event.checksum.0[..])).bind(event.map(|event| &event.chain.0[..]))
+        let query = query.bind(event.map(|event| &event.checksum.0[..])).bind(event.map(|event| &event.chain.0[..]));
+        query.bind(writer.store_id)
     }
 }
 
 /// Sends a batch; `heads` says which claims need no look-up.
 pub(super) async fn send(
     connection: &mut PgConnection,
-    writer: Uuid,
+    writer: Writer,
     heads: &Heads,
     batch: &AppendBatch,
     malformed: &[Option<String>],
 ) -> Result<Verdicts, Error> {
     if let Some(single) = Single::of(batch, malformed, heads) {
         let rows = single.query(writer).fetch_all(connection).await?;
-        return verdicts(rows.first().ok_or(Error::RowNotFound)?);
+        return verdicts(rows.first());
     }
     let Columns { claims, probes, keys, events } = Columns::of(batch, malformed, heads);
-    let query = sqlx::query(APPEND).bind(writer).bind(heads.left_at());
+    let query = sqlx::query(APPEND).bind(writer.id).bind(heads.left_at());
     let query = query
         .bind(claims.units)
         .bind(claims.streams)
@@ -205,13 +219,14 @@ pub(super) async fn send(
         .bind(keys.outcomes);
     let query = query.bind(events.units).bind(events.streams).bind(events.stream_types).bind(events.sequences);
     let query = query.bind(events.ids).bind(events.types).bind(events.schemas).bind(events.datas);
-    let query = query.bind(events.metadatas).bind(events.checksums).bind(events.chains);
+    let query = query.bind(events.metadatas).bind(events.checksums).bind(events.chains).bind(writer.store_id);
     // The row can arrive before the commit: nothing is read from it until the whole answer is in.
     let rows = query.fetch_all(connection).await?;
-    verdicts(rows.first().ok_or(Error::RowNotFound)?)
+    verdicts(rows.first())
 }
 
-fn verdicts(row: &PgRow) -> Result<Verdicts, Error> {
+fn verdicts(row: Option<&PgRow>) -> Result<Verdicts, Error> {
+    let Some(row) = row else { return Ok(Verdicts::replaced()) };
     let numbers = |column: usize| -> Result<Vec<usize>, Error> {
         let stored: Option<Vec<i32>> = row.try_get(column)?;
         Ok(stored.unwrap_or_default().into_iter().map(|number| usize::try_from(number).unwrap_or(0)).collect())
@@ -220,6 +235,7 @@ fn verdicts(row: &PgRow) -> Result<Verdicts, Error> {
         head: Position::from_i64(row.try_get(0)?),
         recorded_at: row.try_get::<DateTime<Utc>, _>(1)?,
         is_read_only: row.try_get(2)?,
+        is_replaced: false,
         known: numbers(3)?.into_iter().zip(numbers(4)?).collect(),
         stale: numbers(5)?,
         waiting: numbers(6)?,

@@ -5,9 +5,13 @@ use std::time::Duration;
 use event_sourcing_actors::ports::{AppendBatch, StoreError, UnitOutcome};
 use sqlx::{ConnectOptions, Connection, Error, PgConnection, PgPool, Row, postgres::PgConnectOptions};
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
-use super::{super::verdicts::Verdicts, call::send, error::store_error, heads::Heads};
+use super::{
+    super::verdicts::Verdicts,
+    call::{Writer, send},
+    error::store_error,
+    heads::Heads,
+};
 
 /// Acknowledged means flushed, also on a server that is set up otherwise; a dead peer is noticed from both ends.
 const SESSION: &str = "SELECT pg_backend_pid(), pg_is_in_recovery() OR current_setting('transaction_read_only')::bool, \
@@ -48,7 +52,7 @@ fn unavailable(error: &Error) -> StoreError {
 pub(super) struct Journal {
     options: PgConnectOptions,
     pool: PgPool,
-    writer: Uuid,
+    writer: Writer,
     limits: JournalLimits,
     slot: Mutex<Slot>,
 }
@@ -66,12 +70,12 @@ struct Session {
 }
 
 impl Journal {
-    pub(super) fn new(options: PgConnectOptions, pool: PgPool, writer: Uuid, limits: JournalLimits) -> Self {
+    pub(super) fn new(options: PgConnectOptions, pool: PgPool, writer: Writer, limits: JournalLimits) -> Self {
         Self { options, pool, writer, limits, slot: Mutex::new(Slot::Empty) }
     }
 
-    /// This process among all that append.
-    pub(super) fn writer(&self) -> Uuid {
+    /// Who appends.
+    pub(super) fn writer(&self) -> Writer {
         self.writer
     }
 

@@ -18,9 +18,14 @@ const SET_MARK: &str =
     "CREATE TABLE unfinished_restore (backup_id uuid NOT NULL, store_id uuid NOT NULL, head_position bigint NOT NULL)";
 const FILL_MARK: &str = "INSERT INTO unfinished_restore (backup_id, store_id, head_position) VALUES ($1, $2, $3)";
 const DROP_MARK: &str = "DROP TABLE unfinished_restore";
+/// Whatever has looked at which log this is, to append to it or to seal it, is over then; what comes later looks anew.
+const LOCK_OUT: &str = "LOCK TABLE log_head IN ACCESS EXCLUSIVE MODE";
 /// Behind this lock nobody appends, and no second restoration begins.
 const LOCK: &str = "SELECT read_only FROM log_head WHERE partition = 0 FOR UPDATE";
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events WHERE partition = 0";
+/// The master key of the store that was here opens nothing, unless keys were put here already.
+const NO_MASTER: &str =
+    "DELETE FROM subject_key_master WHERE NOT EXISTS (SELECT 1 FROM subject_keys WHERE master IS NOT NULL)";
 /// Whoever seals, or keeps read models, holds a lease.
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > clock_timestamp()) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > clock_timestamp())";
@@ -103,12 +108,13 @@ impl PostgresStore {
         let mut session = self.pool.acquire().await.map_err(store_error)?;
         let mut transaction = session.begin().await.map_err(store_error)?;
         let connection: &mut PgConnection = &mut transaction;
-        sqlx::query(LOCK).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(LOCK_OUT).execute(&mut *connection).await.map_err(store_error)?;
         let head: i64 = sqlx::query_scalar(HEAD).fetch_one(&mut *connection).await.map_err(store_error)?;
         let in_use: bool = sqlx::query_scalar(IN_USE).fetch_one(&mut *connection).await.map_err(store_error)?;
         let head = head.cast_unsigned();
         // What is refused here is rolled back with the transaction that is dropped.
         match mark(&mut *connection).await.map_err(store_error)? {
+            Some(backup_id) if backup_id == restored.backup_id && in_use => return Err(Refused::InUse),
             Some(backup_id) if backup_id == restored.backup_id => return Ok(head),
             Some(backup_id) => return Err(Refused::AnotherBackup { backup_id }),
             None if head > 0 => return Err(Refused::NotEmpty { head }),
@@ -118,6 +124,7 @@ impl PostgresStore {
         sqlx::query(SET_MARK).execute(&mut *connection).await.map_err(store_error)?;
         let query = sqlx::query(FILL_MARK).bind(restored.backup_id).bind(restored.store_id);
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(0)
@@ -146,12 +153,16 @@ impl PostgresStore {
         transaction.commit().await.map_err(store_error)
     }
 
-    async fn finish(&self) -> Result<(), StoreError> {
+    async fn finish(&self) -> Result<(), Refused> {
         let mut session = self.pool.acquire().await.map_err(store_error)?;
         let mut transaction = session.begin().await.map_err(store_error)?;
+        let in_use: bool = sqlx::query_scalar(IN_USE).fetch_one(&mut *transaction).await.map_err(store_error)?;
+        if in_use {
+            return Err(Refused::CameUp);
+        }
         sqlx::query(DROP_MARK).execute(&mut *transaction).await.map_err(store_error)?;
         sqlx::query(OPEN).execute(&mut *transaction).await.map_err(store_error)?;
-        transaction.commit().await.map_err(store_error)
+        Ok(transaction.commit().await.map_err(store_error)?)
     }
 
     async fn discard(&self) -> Result<bool, StoreError> {
@@ -163,6 +174,7 @@ impl PostgresStore {
             return Ok(false);
         }
         sqlx::raw_sql(EMPTY).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(true)
     }
@@ -185,7 +197,7 @@ impl RestoreStore for PostgresStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
         self.finish().boxed()
     }
 

@@ -16,9 +16,11 @@ use crate::integrity::{
 const TREE: &str = "SELECT t.size, t.acceptances, t.checkpoint, \
          coalesce((SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1), 0), h.read_only \
      FROM merkle_tree t JOIN log_head h ON h.partition = t.partition WHERE t.partition = 0";
+/// Nobody seals another log than the one that was opened.
 const ACQUIRE: &str = "UPDATE merkle_tree SET epoch = epoch + (owner IS DISTINCT FROM $1)::int, owner = $1, \
          lease_until = clock_timestamp() + $2 * interval '1 millisecond' \
-     WHERE partition = 0 AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp()) RETURNING epoch";
+     WHERE partition = 0 AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp()) \
+     AND EXISTS (SELECT 1 FROM log_head h WHERE h.partition = 0 AND h.store_id = $3) RETURNING epoch";
 const RELEASE: &str = "UPDATE merkle_tree SET owner = NULL, lease_until = NULL WHERE partition = 0 AND owner = $1";
 /// One statement: both or nothing, also when whoever waits for it goes away.
 const GROW: &str = "WITH grown AS (UPDATE merkle_tree SET size = $4 \
@@ -29,6 +31,7 @@ const GROW: &str = "WITH grown AS (UPDATE merkle_tree SET size = $4 \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = $3 WHERE partition = 0 AND owner = $1 AND epoch = $2";
 const REFUSE: &str = "UPDATE log_head SET read_only = true WHERE partition = 0 AND NOT read_only \
+     AND store_id = $2 \
      AND (SELECT acceptances FROM merkle_tree WHERE partition = 0) = $1";
 const ACCEPT: &str = "WITH accepted AS (UPDATE merkle_tree SET acceptances = $1, checkpoint = $2 \
          WHERE partition = 0 RETURNING partition) \
@@ -125,7 +128,7 @@ impl TreeStore for PostgresStore {
 
     fn acquire_tree(&self, owner: Uuid, lease: Duration) -> BoxFuture<'_, Result<Option<SealLease>, StoreError>> {
         async move {
-            let query = sqlx::query_scalar(ACQUIRE).bind(owner).bind(lease_ms(lease));
+            let query = sqlx::query_scalar(ACQUIRE).bind(owner).bind(lease_ms(lease)).bind(self.store_id);
             let epoch: Option<i64> = query.fetch_optional(&self.pool).await.map_err(store_error)?;
             Ok(epoch.map(|epoch| SealLease { owner, epoch: epoch.cast_unsigned() }))
         }
@@ -159,7 +162,7 @@ impl TreeStore for PostgresStore {
 
     fn refuse_appends(&self, acceptances: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            let query = sqlx::query(REFUSE).bind(acceptances.cast_signed());
+            let query = sqlx::query(REFUSE).bind(acceptances.cast_signed()).bind(self.store_id);
             query.execute(&self.pool).await.map(|_| ()).map_err(store_error)
         }
         .boxed()

@@ -134,8 +134,8 @@ impl SqliteStore {
         };
         rows.iter().try_for_each(&mut sort).map_err(store_error)?;
         let verdicts = |(status, head, last): (String, Position, DateTime<chrono::Utc>)| {
-            let (is_read_only, waiting) = (false, Vec::new());
-            (status, Verdicts { head, recorded_at: last.max(now), is_read_only, known, stale, waiting })
+            let (is_read_only, is_replaced, waiting) = (false, false, Vec::new());
+            (status, Verdicts { head, recorded_at: last.max(now), is_read_only, is_replaced, known, stale, waiting })
         };
         Ok(found.map(verdicts))
     }

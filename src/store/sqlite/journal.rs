@@ -13,6 +13,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::{
     super::verdicts::{Verdicts, stores_something},
@@ -24,7 +25,7 @@ use super::{
 
 /// Takes the write lock and asks everything in one go: the head, then only what speaks against a unit.
 const LOOK_UP: &str = "BEGIN IMMEDIATE; \
-     SELECT 0 AS kind, coalesce(e.position, 0), coalesce(e.recorded_at, 0), h.read_only FROM log_head h \
+     SELECT 0 AS kind, coalesce(e.position, 0), coalesce(e.recorded_at, 0), h.read_only + 2 * (h.store_id <> ?4) FROM log_head h \
          LEFT JOIN (SELECT position, recorded_at FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1) e ON true \
          WHERE h.partition = 0 \
      UNION ALL \
@@ -69,6 +70,8 @@ pub(super) type WriteTurn = Arc<Mutex<()>>;
 pub(super) struct Journal {
     options: SqliteConnectOptions,
     clock: Arc<dyn Clock>,
+    /// Of the log that was opened; appends go to no other.
+    store_id: Uuid,
     turn: WriteTurn,
     slot: Mutex<Slot>,
     cache: Mutex<Slot>,
@@ -78,10 +81,11 @@ impl Journal {
     pub(super) fn new(
         options: SqliteConnectOptions,
         clock: Arc<dyn Clock>,
+        store_id: Uuid,
         turn: WriteTurn,
         first: SqliteConnection,
     ) -> Self {
-        Self { options, clock, turn, slot: Mutex::new(Slot::Idle(first)), cache: Mutex::new(Slot::Empty) }
+        Self { options, clock, store_id, turn, slot: Mutex::new(Slot::Idle(first)), cache: Mutex::new(Slot::Empty) }
     }
 
     pub(super) async fn close(&self) {
@@ -95,7 +99,7 @@ impl Journal {
         // Taken out: if this future is dropped half-way, so is the connection, and with it the transaction.
         let mut connection = slot.take(&self.options).await?;
         let _turn = self.turn.lock().await;
-        let error = match write(&mut connection, &*self.clock, &batch).await {
+        let error = match write(&mut connection, self, &batch).await {
             Ok(outcomes) => {
                 *slot = Slot::Idle(connection);
                 return Ok(outcomes);
@@ -110,7 +114,7 @@ impl Journal {
         let mut slot = self.slot.lock().await;
         let mut connection = slot.take(&self.options).await?;
         let _turn = self.turn.lock().await;
-        match merged(&mut connection, &*self.clock, id, merge).await {
+        match merged(&mut connection, self, id, merge).await {
             Ok(outcome) => {
                 *slot = Slot::Idle(connection);
                 Ok(outcome)
@@ -158,12 +162,13 @@ async fn give_back(slot: &mut Slot, mut connection: SqliteConnection, error: Sto
 
 async fn merged(
     connection: &mut SqliteConnection,
-    clock: &dyn Clock,
+    journal: &Journal,
     id: BranchId,
     merge: BranchMerge,
 ) -> Result<MergeOutcome, StoreError> {
     let batch = AppendBatch { units: vec![merge.unit.clone()] };
-    let Staged { mut outcomes, head, has_new_streams } = stage(connection, clock, &batch).await.map_err(store_error)?;
+    let Staged { mut outcomes, head, has_new_streams } =
+        stage(connection, journal, &batch).await.map_err(store_error)?;
     let objection = branch_appends::objection(connection, id, &merge).await?;
     let outcome = match (objection, outcomes.pop()) {
         (Some(objection), _) => objection,
@@ -189,10 +194,10 @@ struct Staged {
 
 async fn write(
     connection: &mut SqliteConnection,
-    clock: &dyn Clock,
+    journal: &Journal,
     batch: &AppendBatch,
 ) -> Result<Vec<UnitOutcome>, Error> {
-    let Staged { outcomes, head, has_new_streams } = stage(connection, clock, batch).await?;
+    let Staged { outcomes, head, has_new_streams } = stage(connection, journal, batch).await?;
     commit(connection, head, has_new_streams).await?;
     Ok(outcomes)
 }
@@ -205,9 +210,9 @@ async fn commit(connection: &mut SqliteConnection, head: Position, has_new_strea
 }
 
 /// Opens the transaction and writes what passes.
-async fn stage(connection: &mut SqliteConnection, clock: &dyn Clock, batch: &AppendBatch) -> Result<Staged, Error> {
+async fn stage(connection: &mut SqliteConnection, journal: &Journal, batch: &AppendBatch) -> Result<Staged, Error> {
     let malformed = batch.malformed();
-    let verdicts = look_up(connection, clock, batch, &malformed).await?;
+    let verdicts = look_up(connection, journal, batch, &malformed).await?;
     let outcomes = verdicts.settle(batch, malformed);
     let passing: Vec<&AppendUnit> = (batch.units.iter().zip(&outcomes))
         .filter(|(unit, outcome)| matches!(outcome, UnitOutcome::Committed(Committed { .. })) && stores_something(unit))
@@ -264,15 +269,16 @@ fn questions(batch: &AppendBatch, malformed: &[Option<String>]) -> Result<[Strin
 
 async fn look_up(
     connection: &mut SqliteConnection,
-    clock: &dyn Clock,
+    journal: &Journal,
     batch: &AppendBatch,
     malformed: &[Option<String>],
 ) -> Result<Verdicts, Error> {
     let [probes, keys, claims] = questions(batch, malformed)?;
-    let rows = sqlx::query(LOOK_UP).bind(probes).bind(keys).bind(claims).fetch_all(connection).await?;
+    let query = sqlx::query(LOOK_UP).bind(probes).bind(keys).bind(claims).bind(journal.store_id);
+    let rows = query.fetch_all(connection).await?;
     // Read under the lock, so that the order of instants is the order of appends.
-    let now = clock.now();
-    let mut head: Option<(Position, DateTime<Utc>, bool)> = None;
+    let now = journal.clock.now();
+    let mut head: Option<(Position, DateTime<Utc>, i64)> = None;
     let (mut known, mut stale) = (Vec::new(), Vec::new());
     for row in &rows {
         let (kind, first, second): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -286,6 +292,7 @@ async fn look_up(
             _ => stale.push(number),
         }
     }
-    let (head, last, is_read_only) = head.ok_or(Error::RowNotFound)?;
-    Ok(Verdicts { head, recorded_at: last.max(now), is_read_only, known, stale, waiting: Vec::new() })
+    let (head, last, flags) = head.ok_or(Error::RowNotFound)?;
+    let (is_read_only, is_replaced) = (flags & 1 != 0, flags & 2 != 0);
+    Ok(Verdicts { head, recorded_at: last.max(now), is_read_only, is_replaced, known, stale, waiting: Vec::new() })
 }

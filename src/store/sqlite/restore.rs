@@ -20,6 +20,9 @@ const SET_MARK: &str = "CREATE TABLE unfinished_restore \
 const FILL_MARK: &str = "INSERT INTO unfinished_restore (backup_id, store_id, head_position) VALUES (?1, ?2, ?3)";
 const DROP_MARK: &str = "DROP TABLE unfinished_restore";
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events WHERE partition = 0";
+/// The master key of the store that was here opens nothing, unless keys were put here already.
+const NO_MASTER: &str =
+    "DELETE FROM subject_key_master WHERE NOT EXISTS (SELECT 1 FROM subject_keys WHERE master IS NOT NULL)";
 /// Whoever seals, or keeps read models, holds a lease.
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > ?1) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > ?1)";
@@ -73,6 +76,9 @@ impl SqliteStore {
         let head = head.cast_unsigned();
         match marked {
             Some(backup_id) if backup_id == restored.backup_id => {
+                if in_use {
+                    return Err(Refused::InUse);
+                }
                 writing.rollback().await?;
                 return Ok(head);
             }
@@ -84,6 +90,7 @@ impl SqliteStore {
         sqlx::query(SET_MARK).execute(&mut *connection).await.map_err(store_error)?;
         let query = sqlx::query(FILL_MARK).bind(restored.backup_id).bind(restored.store_id);
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
         Ok(0)
@@ -106,6 +113,20 @@ impl SqliteStore {
         writing.commit().await
     }
 
+    async fn finish(&self) -> Result<(), Refused> {
+        let now = self.clock.now().timestamp_micros();
+        let mut writing = self.writer.begin(true).await?;
+        let connection = &mut writing.connection;
+        let in_use: bool =
+            sqlx::query_scalar(IN_USE).bind(now).fetch_one(&mut *connection).await.map_err(store_error)?;
+        if in_use {
+            return Err(Refused::CameUp);
+        }
+        sqlx::query(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(OPEN).execute(&mut *connection).await.map_err(store_error)?;
+        Ok(writing.commit().await?)
+    }
+
     async fn discard(&self) -> Result<bool, StoreError> {
         let mut writing = self.writer.begin(true).await?;
         let connection = &mut writing.connection;
@@ -124,6 +145,7 @@ impl SqliteStore {
             again.push(';');
         }
         sqlx::raw_sql(EMPTY).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::raw_sql(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
@@ -150,14 +172,8 @@ impl RestoreStore for SqliteStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            let mut writing = self.writer.begin(true).await?;
-            sqlx::query(DROP_MARK).execute(&mut writing.connection).await.map_err(store_error)?;
-            sqlx::query(OPEN).execute(&mut writing.connection).await.map_err(store_error)?;
-            writing.commit().await
-        }
-        .boxed()
+    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
+        self.finish().boxed()
     }
 
     fn discard_restore(&self) -> BoxFuture<'_, Result<bool, StoreError>> {

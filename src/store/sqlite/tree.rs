@@ -16,14 +16,17 @@ use crate::integrity::{
 const TREE: &str = "SELECT t.size, t.acceptances, t.checkpoint, \
          coalesce((SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1), 0), h.read_only \
      FROM merkle_tree t JOIN log_head h ON h.partition = t.partition WHERE t.partition = 0";
+/// Nobody seals another log than the one that was opened.
 const ACQUIRE: &str = "UPDATE merkle_tree SET epoch = epoch + (owner IS NOT ?1), owner = ?1, lease_until = ?3 \
-     WHERE partition = 0 AND (owner IS NULL OR owner = ?1 OR lease_until < ?2) RETURNING epoch";
+     WHERE partition = 0 AND (owner IS NULL OR owner = ?1 OR lease_until < ?2) \
+     AND EXISTS (SELECT 1 FROM log_head h WHERE h.partition = 0 AND h.store_id = ?4) RETURNING epoch";
 const RELEASE: &str = "UPDATE merkle_tree SET owner = NULL, lease_until = NULL WHERE partition = 0 AND owner = ?1";
 const GROW: &str = "UPDATE merkle_tree SET size = ?4 WHERE partition = 0 AND owner = ?1 AND epoch = ?2 AND size = ?3";
 pub(super) const STORE_TILE: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) VALUES (0, ?1, ?2, ?3) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
 const PUBLISH: &str = "UPDATE merkle_tree SET checkpoint = ?3 WHERE partition = 0 AND owner = ?1 AND epoch = ?2";
 const REFUSE: &str = "UPDATE log_head SET read_only = 1 WHERE partition = 0 AND read_only = 0 \
+     AND store_id = ?2 \
      AND (SELECT acceptances FROM merkle_tree WHERE partition = 0) = ?1";
 const ACCEPT: &str = "UPDATE merkle_tree SET acceptances = ?1, checkpoint = ?2 WHERE partition = 0";
 const OPEN_AGAIN: &str = "UPDATE log_head SET read_only = 0 WHERE partition = 0";
@@ -128,7 +131,7 @@ impl TreeStore for SqliteStore {
         async move {
             let mut writing = self.writer.begin(false).await?;
             let (now, until) = (self.micros_from_now(Duration::ZERO), self.micros_from_now(lease));
-            let query = sqlx::query_scalar(ACQUIRE).bind(owner).bind(now).bind(until);
+            let query = sqlx::query_scalar(ACQUIRE).bind(owner).bind(now).bind(until).bind(self.store_id);
             let epoch: Option<i64> = query.fetch_optional(&mut writing.connection).await.map_err(store_error)?;
             writing.commit().await?;
             Ok(epoch.map(|epoch| SealLease { owner, epoch: epoch.cast_unsigned() }))
@@ -162,7 +165,7 @@ impl TreeStore for SqliteStore {
     fn refuse_appends(&self, acceptances: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let mut writing = self.writer.begin(true).await?;
-            let query = sqlx::query(REFUSE).bind(acceptances.cast_signed());
+            let query = sqlx::query(REFUSE).bind(acceptances.cast_signed()).bind(self.store_id);
             query.execute(&mut writing.connection).await.map_err(store_error)?;
             writing.commit().await
         }
