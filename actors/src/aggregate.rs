@@ -271,7 +271,7 @@ impl<'a> Violations<'a> {
 /// ```
 /// use event_sourcing_actors::{CommandData, commands};
 ///
-/// #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
+/// #[derive(Debug, Clone, serde::Deserialize)]
 /// #[serde(deny_unknown_fields)]
 /// pub struct Increment { pub by: i64 }
 /// impl CommandData for Increment {}
@@ -332,7 +332,7 @@ macro_rules! commands {
 /// ```
 /// use event_sourcing_actors::events;
 ///
-/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, JsonSchema)]
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 /// pub struct Incremented { pub by: i64 }
 /// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 /// pub struct Signed { pub name: String }
