@@ -188,6 +188,14 @@ enum Word {
 }
 
 impl Word {
+    /// Whether it talks to a server also where none is named.
+    fn is_of_a_server(&self) -> bool {
+        #[cfg(feature = "http")]
+        return matches!(self, Self::Bench(_));
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
     /// Whether it can be said of a branch.
     fn takes_branch(&self) -> bool {
         matches!(
@@ -253,7 +261,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if branch.is_some() && !word.takes_branch() {
         return Err(Failure::usage("--branch goes with command, events, query, saga, replay and diff"));
     }
-    let token = if globals.url.is_some() { secret(globals.token)? } else { None };
+    // A benchmark without an address has a server all the same: the one of these settings.
+    let token = if globals.url.is_some() || word.is_of_a_server() { secret(globals.token)? } else { None };
     let context = Context {
         settings,
         url: globals.url,
