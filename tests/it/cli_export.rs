@@ -67,6 +67,7 @@ fn what_was_exported_is_imported_with_ids_payloads_and_digests_kept() {
     );
     assert_eq!((&dry.json()["imported"], &dry.json()["already_there"]), (&json!(0), &json!(6)));
     // What was sealed here opens nowhere else.
+    expect(0, path, ELSEWHERE, &["migrate"]);
     for words in [&["import", "log", "--dry-run"][..], &["import", "log"]] {
         let refused = expect(1, path, ELSEWHERE, words);
         assert!(refused.stderr.contains("line 3: its personal members are sealed"), "{refused:?}");

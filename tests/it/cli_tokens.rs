@@ -122,7 +122,7 @@ fn words_on_a_server_bring_their_key() {
     expect(0, path, &[("ES_TOKEN", &admin)], &send);
     // Load brings its key along, too.
     let bench =
-        ["bench", "--duration", "0.3", "--warm-up", "0", "--concurrency", "2", "--aggregates", "2", "--url", &url];
+        ["bench", "--duration", "0.3", "--warm-up", "0.1", "--concurrency", "2", "--aggregates", "2", "--url", &url];
     expect(7, path, &[], &bench);
     expect(0, path, &[("ES_TOKEN", &admin)], &bench);
     // Without an address the store is meant, and nobody is asked.
