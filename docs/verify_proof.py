@@ -2,7 +2,7 @@
 """Checks that an event is in a signed log, without a line of the server's code. Standard library only.
 
 usage: verify_proof.py EVENTS PROOF KEY
-  EVENTS  answer of GET /api/v1/events?after=N&limit=1       (the event at position N + 1)
+  EVENTS  answer of GET /api/v1/events?after=N&limit=1&raw=true (the event at position N + 1)
   PROOF   answer of GET /api/v1/integrity/proof?position=N+1
   KEY     answer of GET /api/v1/integrity/key, better: as you were given it by somebody you trust
 """

@@ -192,6 +192,12 @@ enum Word {
 }
 
 impl Word {
+    /// Whether it talks to a server also where none is named.
+    #[cfg(feature = "http")]
+    fn is_of_a_server(&self) -> bool {
+        matches!(self, Self::Bench(_))
+    }
+
     /// Whether it can be said of a branch.
     fn takes_branch(&self) -> bool {
         matches!(
@@ -263,8 +269,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     drop(log);
     let context = Context {
         settings,
+        // A benchmark without an address has a server all the same: the one of these settings.
         #[cfg(feature = "http")]
-        token: if globals.url.is_some() { secret(globals.token)? } else { None },
+        token: if globals.url.is_some() || word.is_of_a_server() { secret(globals.token)? } else { None },
         url: globals.url,
         branch,
         timeout: globals.timeout,

@@ -36,6 +36,8 @@ pub const SUBJECT_ERASED: &str = "SubjectErased";
 pub const ERASED: &str = "[erased]";
 /// The same as JSON.
 const TOMBSTONE: &str = "\"[erased]\"";
+/// What a member reads as, in JSON, whose key is not in this store, as after a restoration from a backup.
+const OUT_OF_REACH: &str = "\"[sealed]\"";
 
 /// Which members of one event type tell of a person.
 ///
@@ -93,7 +95,7 @@ pub enum KeyState {
     Live(std::sync::Arc<SubjectKey>),
     /// It was destroyed: nothing personal of the subject can be read, and none is taken any more.
     Destroyed,
-    /// There was never one.
+    /// There was never one here. What is sealed all the same came from elsewhere, and stays so.
     Absent,
 }
 
@@ -200,6 +202,7 @@ pub(crate) fn open_at(state: &KeyState, members: &[&str], place: Place<'_>, data
         let opened = replaced(document.as_ref().unwrap_or(&stored), &tokens(pointer), &mut |member| match state {
             KeyState::Destroyed if member.get() == "null" => None,
             KeyState::Destroyed => RawValue::from_string(TOMBSTONE.to_owned()).ok(),
+            KeyState::Absent if is_ciphertext(member.get()) => RawValue::from_string(OUT_OF_REACH.to_owned()).ok(),
             KeyState::Absent => None,
             KeyState::Live(key) => {
                 let Sealed { inner } = serde_json::from_str(member.get()).ok()?;

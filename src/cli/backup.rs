@@ -203,6 +203,10 @@ async fn fill(context: &Context, storage: &Storage, file: impl std::io::Read + S
         ));
     }
     talk("read models are made again from the log when a server starts");
+    talk(
+        "keys of personal data are not in a backup: members that are sealed under one read \"[sealed]\" until the table \
+         subject_keys is brought back, with its master key file",
+    );
     context.output.document(&restored, || told(&restored))
 }
 

@@ -65,6 +65,7 @@ impl Bench {
         let load = Load {
             url: url.clone(),
             timeout: context.timeout,
+            token: context.token.clone(),
             pace: self.rate.map_or(Pace::Closed, Pace::Open),
             connections: self.concurrency,
             warm_up: self.warm_up,

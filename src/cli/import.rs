@@ -17,7 +17,7 @@ use super::{
     local::Local,
     output::talk,
     progress::{Bar, Work},
-    target::Part,
+    target::{Part, Target},
     text::pairs,
 };
 
@@ -50,22 +50,42 @@ impl Import {
             // An empty store is a fine place; a store that is not there yet is as empty.
             Storage::migrate(settings, context.timeout).await?;
         }
-        let local = Local::open(&context, Part::Looks).await?;
-        let (events, runtime) = (local.app().storage().events(), local.app().runtime().clone());
+        let target = Target::Local(Box::new(Local::open(&context, Part::Looks).await?));
+        let imported = if self.dry_run {
+            self.read(file, length, &target).await
+        } else {
+            let name = self.file.display().to_string();
+            target.audited("import", name, Box::pin(self.read(file, length, &target))).await
+        };
+        target.close().await;
+        let imported = imported?;
+        if imported.imported > 0 && !imported.dry_run {
+            talk("event ids, payloads and metadata were kept; positions and instants are those of this store");
+        }
+        context.output.document(&imported, || human(&imported))
+    }
+
+    async fn read(
+        &self,
+        file: impl std::io::BufRead + Send + 'static,
+        length: u64,
+        target: &Target,
+    ) -> Result<Imported, Failure> {
+        let app = match target {
+            Target::Local(local) => local.app(),
+            #[cfg(feature = "http")]
+            Target::Remote(_) => return Err(Failure::usage("import works on the configured store")),
+        };
+        let (events, runtime) = (app.storage().events(), app.runtime().clone());
         let options = ImportOptions { dry_run: self.dry_run };
         let mut bar = Bar::new(Work { doing: "importing", done: "read", things: "bytes" });
         let mut show = |_: u64, bytes: u64| bar.show(bytes, length.max(bytes));
         let imported = import(file, events, &runtime, &SystemClock, options, &mut show).await;
         bar.end();
-        local.close().await;
-        let imported = imported.map_err(|error| {
+        imported.map_err(|error| {
             let failure = Failure::from(error);
             if self.dry_run { failure } else { failure.and(AGAIN) }
-        })?;
-        if imported.imported > 0 && !imported.dry_run {
-            talk("event ids, payloads and metadata were kept; positions and instants are those of this store");
-        }
-        context.output.document(&imported, || human(&imported))
+        })
     }
 }
 

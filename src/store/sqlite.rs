@@ -247,6 +247,12 @@ async fn dial(options: &SqliteOptions) -> Result<SqliteConnection, OpenError> {
         let advice = "name a file in a folder that this program may write to";
         return Err(OpenError::Configuration { what, reason: error.to_string(), advice });
     }
+    if options.create
+        && let Err(error) = touch(&options.path)
+    {
+        let advice = "name a file that this program may read and write";
+        return Err(OpenError::Configuration { what, reason: error.to_string(), advice });
+    }
     // Switching a new file to write-ahead logging does not wait for others that do the same, so it is tried again.
     let deadline = tokio::time::Instant::now() + options.busy_timeout;
     loop {
@@ -256,6 +262,20 @@ async fn dial(options: &SqliteOptions) -> Result<SqliteConnection, OpenError> {
             }
             result => return result.map_err(|error| open_error(&what, &error)),
         }
+    }
+}
+
+/// Makes the file if it is not there, for its owner alone: what people said of themselves lies in it. The files beside it
+/// get the rights of this one.
+fn touch(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // One that is read only, or no file, is SQLite's to judge.
+        Err(_) if path.exists() => Ok(()),
+        result => result.map(drop),
     }
 }
 

@@ -82,6 +82,8 @@ fn words_on_the_store_work_on_branches() {
     let folder = tempfile::tempdir().unwrap();
     expect(0, folder.path(), &["migrate"]);
     walk(folder.path(), &[]);
+    let audit = expect(0, folder.path(), &["audit"]).stdout;
+    assert!(audit.contains("branch merge") && audit.contains("branch delete"), "{audit}");
 }
 
 #[test]

@@ -66,15 +66,32 @@ fn what_was_exported_is_imported_with_ids_payloads_and_digests_kept() {
         &["--database-url", "sqlite://data/eventstore.db", "import", "log", "--dry-run", "--format", "json"],
     );
     assert_eq!((&dry.json()["imported"], &dry.json()["already_there"]), (&json!(0), &json!(6)));
-    let imported = expect(0, path, ELSEWHERE, &["import", "log", "--format", "json"]);
+    // What was sealed here opens nowhere else.
+    expect(0, path, ELSEWHERE, &["migrate"]);
+    for words in [&["import", "log", "--dry-run"][..], &["import", "log"]] {
+        let refused = expect(1, path, ELSEWHERE, words);
+        assert!(refused.stderr.contains("line 3: its personal members are sealed"), "{refused:?}");
+        assert!(refused.stderr.contains("--open-personal"), "{refused:?}");
+    }
+    expect(0, path, &[], &["export", "opened", "--open-personal"]);
+    let opened = lines(path, "opened");
+    let sealed_line = opened.iter().position(|line| line.get("checksum").is_none());
+    assert_eq!((opened.len(), sealed_line), (6, Some(2)), "what covers the sealed form goes with it");
+    assert_eq!([&opened[..2], &opened[3..]].concat(), [&all[..2], &all[3..]].concat());
+    let dry = expect(0, path, ELSEWHERE, &["import", "opened", "--dry-run", "--format", "json"]).json();
+    assert_eq!(dry["imported"], 6);
+    let imported = expect(0, path, ELSEWHERE, &["import", "opened", "--format", "json"]);
     assert_eq!((&imported.json()["imported"], &imported.json()["last_position"]), (&json!(6), &json!(6)));
     assert!(imported.stderr.contains("positions and instants are those of this store"), "{imported:?}");
-    assert_eq!(kept(&events(path, ELSEWHERE)), kept(&events(path, &[])));
+    let (mut there, mut here) = (kept(&events(path, ELSEWHERE)), kept(&events(path, &[])));
+    let checksum = |events: &mut Vec<Value>| events[2].as_array_mut().unwrap().pop().unwrap();
+    assert_ne!(checksum(&mut there), checksum(&mut here), "sealed anew, under another key");
+    assert_eq!(there, here);
     expect(0, path, ELSEWHERE, &["verify"]);
     let state = expect(0, path, ELSEWHERE, &["replay", "acc-1", "--format", "json"]).json();
     assert_eq!(state["state"]["balance"], 15);
     // Again: everything is there.
-    let again = expect(0, path, ELSEWHERE, &["import", "log", "--format", "json"]).json();
+    let again = expect(0, path, ELSEWHERE, &["import", "opened", "--format", "json"]).json();
     assert_eq!((&again["imported"], &again["already_there"]), (&json!(0), &json!(6)));
     assert_eq!(events(path, ELSEWHERE).len(), 6);
 }
@@ -83,7 +100,7 @@ fn what_was_exported_is_imported_with_ids_payloads_and_digests_kept() {
 fn streams_go_on_where_they_stand_and_a_server_beside_sees_it() {
     let folder = with_store();
     let path = folder.path();
-    expect(0, path, &[], &["export", "log"]);
+    expect(0, path, &[], &["export", "log", "--open-personal"]);
     expect(0, path, ELSEWHERE, &["import", "log"]);
     let server = Server::start(path, ELSEWHERE);
     let deposit = ["command", "send", "DepositMoney", "acc-1", "--data", r#"{"amount":7}"#];
@@ -94,6 +111,70 @@ fn streams_go_on_where_they_stand_and_a_server_beside_sees_it() {
     expect(0, path, ELSEWHERE, &["import", "more"]);
     let answer = expect(0, path, &[], &[&deposit[..], &["--url", &server.url(), "--format", "json"]].concat()).json();
     assert_eq!(answer["version"], 4);
+}
+
+/// Whether some file of a folder, but for `but`, holds these bytes.
+fn holds(folder: &Path, but: &[&str], canary: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).any(|entry| {
+        let is_looked_at = entry.file_type().unwrap().is_file() && !but.iter().any(|name| entry.file_name() == *name);
+        is_looked_at && std::fs::read(entry.path()).unwrap().windows(canary.len()).any(|at| at == canary.as_bytes())
+    })
+}
+
+#[test]
+fn personal_members_are_imported_sealed_and_those_of_the_erased_as_that_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let there = path.join("elsewhere");
+    let line = |number: u32, person: &str, canary: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"00000000-0000-0000-0000-{number:012}","source":"/t","subject":"{person}","aggregatetype":"user","type":"UserRegistered","data":{{ "user_id":"{person}","email":"{canary}@x.org", "name":"{canary}"}}}}"#
+        )
+    };
+    let write = |name: &str, lines: &[String]| std::fs::write(path.join(name), lines.join("\n")).unwrap();
+    write("people", &[line(1, "ann", "canary-ann"), line(2, "bob", "canary-bob")]);
+    expect(0, path, ELSEWHERE, &["import", "people"]);
+    for canary in ["canary-ann", "canary-bob"] {
+        assert!(!holds(&there, &[], canary), "{canary} is there in the clear");
+        assert!(holds(path, &[], canary), "the control: it would be found");
+    }
+    let told = events(path, ELSEWHERE);
+    assert_eq!((&told[0]["data"]["name"], &told[1]["data"]["name"]), (&json!("canary-ann"), &json!("canary-bob")));
+    // Again, in another spelling of the same documents: nothing changes.
+    let again = expect(0, path, ELSEWHERE, &["import", "people", "--format", "json"]).json();
+    assert_eq!((&again["imported"], &again["already_there"]), (&json!(0), &json!(2)));
+
+    let quick = [ELSEWHERE, &[("ES__ERASURE__KEY_LIFE_MS", "200")]].concat();
+    expect(0, path, &quick, &["erase", "ann"]);
+    write("more", &[line(3, "ann", "canary-late")]);
+    let refused = expect(5, path, ELSEWHERE, &["import", "more"]);
+    assert!(refused.stderr.contains("line 1") && refused.stderr.contains("erased here"), "{refused:?}");
+    let others = line(4, "cy", "canary-cy")
+        .replace("\"canary-cy\"", r#"{"$enc":{"v":1,"k":"00000000-0000-0000-0000-000000000000","n":"AA","c":"AA"}}"#);
+    write("others", &[others]);
+    let refused = expect(1, path, ELSEWHERE, &["import", "others"]);
+    assert!(refused.stderr.contains("--open-personal"), "half sealed is sealed: {refused:?}");
+    assert!(!holds(&there, &[], "canary-late") && !holds(&there, &[], "canary-cy"));
+
+    // Out of there, opened, and into a third store.
+    expect(0, path, ELSEWHERE, &["export", "opened", "--open-personal"]);
+    let opened = lines(path, "opened");
+    assert_eq!((&opened[0]["data"]["name"], &opened[1]["data"]["name"]), (&json!("[erased]"), &json!("canary-bob")));
+    let third = [("DATABASE_URL", "sqlite://third/t.db")];
+    expect(0, path, &third, &["import", "opened"]);
+    assert!(!holds(&path.join("third"), &[], "canary-bob"));
+    let told = events(path, &third);
+    assert_eq!((&told[0]["data"]["name"], &told[1]["data"]["name"]), (&json!("[erased]"), &json!("canary-bob")));
+    expect(0, path, &third, &["verify"]);
+    // And back again: all of it is there.
+    let back = expect(0, path, ELSEWHERE, &["import", "opened", "--format", "json"]).json();
+    assert_eq!((&back["imported"], &back["already_there"]), (&json!(0), &json!(opened.len())));
+
+    let audit = expect(0, path, ELSEWHERE, &["audit"]).stdout;
+    for act in ["import", "export --open-personal", "erase"] {
+        assert!(audit.contains(act), "{act} in {audit}");
+    }
+    assert!(audit.matches(" import ").count() >= 6, "begun and ended, also those that failed: {audit}");
 }
 
 #[test]

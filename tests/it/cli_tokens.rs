@@ -120,6 +120,11 @@ fn words_on_a_server_bring_their_key() {
     let refused = expect(7, path, &[("ES_TOKEN", &reader)], &send);
     assert!(refused.stderr.contains("needs the role writer") && refused.stderr.contains("(forbidden)"), "{refused:?}");
     expect(0, path, &[("ES_TOKEN", &admin)], &send);
+    // Load brings its key along, too.
+    let bench =
+        ["bench", "--duration", "0.3", "--warm-up", "0.1", "--concurrency", "2", "--aggregates", "2", "--url", &url];
+    expect(7, path, &[], &bench);
+    expect(0, path, &[("ES_TOKEN", &admin)], &bench);
     // Without an address the store is meant, and nobody is asked.
     expect(0, path, &[("ES_TOKEN", &reader)], &["events", "list"]);
     let made = expect(0, path, &[("ES_TOKEN", &admin)], &["token", "create", "--role", "reader", "--url", &url]).stdout;

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use event_sourcing_actors::ports::{EventStore, StoreError, UnitOutcome};
+use event_sourcing_actors::{
+    AggregateId,
+    ports::{EventStore, StoreError, SubjectKeys, UnitOutcome, WrappedKey},
+};
 use event_sourcing_cqrs::{
     archive::{Refused, RestoreEnd, RestoreMark, RestoreStore},
     integrity::port::TreeStore,
@@ -21,7 +24,7 @@ const LEASE: Duration = Duration::from_secs(600);
 /// starts when it is done.
 async fn early_one_changes_nothing<S, F>(early: Arc<S>, restoring: Arc<S>, late: impl FnOnce() -> F)
 where
-    S: EventStore + RestoreStore + TreeStore,
+    S: EventStore + RestoreStore + TreeStore + SubjectKeys,
     F: Future<Output = S>,
 {
     let mark = RestoreMark { backup_id: Uuid::now_v7(), store_id: Uuid::now_v7(), head_position: 0 };
@@ -50,6 +53,12 @@ where
     }
     assert!(early.acquire_tree(Uuid::now_v7(), LEASE).await.unwrap().is_none());
     early.refuse_appends(0).await.unwrap();
+    let key = |name: &str| {
+        let key = WrappedKey { id: Uuid::now_v7(), master: "of early".to_owned(), wrapped: vec![1] };
+        [(AggregateId::new(name).unwrap(), key)]
+    };
+    let none = SubjectKeys::create(&*early, &key("ann")).await.unwrap_err();
+    assert!(none.to_string().contains("is not there"), "{none}");
     assert_eq!(late.head().await.unwrap().0, 0);
     assert!(!late.tree().await.unwrap().is_read_only, "nor does it close the log to others");
 
@@ -57,6 +66,7 @@ where
     committed(late.append(batch(&["a"])).await);
     committed(late.append(batch(&["b", "c"])).await);
     assert!(late.acquire_tree(Uuid::now_v7(), LEASE).await.unwrap().is_some());
+    assert_eq!(SubjectKeys::create(&late, &key("ann")).await.unwrap().len(), 1);
     assert_eq!(early.head().await.unwrap().0, 3, "it is the same database");
 }
 

@@ -8,6 +8,8 @@ use hyper::{Request, client::conn::http1::SendRequest, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::super::secret::Secret;
+
 /// Answers to commands and queries are small.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
@@ -37,13 +39,14 @@ impl Trouble {
 #[derive(Debug)]
 pub(super) struct Connection {
     authority: String,
+    token: Option<Secret>,
     timeout: Duration,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
-    pub fn new(authority: &str, timeout: Duration) -> Self {
-        Self { authority: authority.to_owned(), timeout, sender: None }
+    pub fn new(authority: &str, token: Option<Secret>, timeout: Duration) -> Self {
+        Self { authority: authority.to_owned(), token, timeout, sender: None }
     }
 
     /// Sends a body and returns the status and what was answered.
@@ -65,7 +68,11 @@ impl Connection {
             _ => self.connect().await?,
         };
         sender.ready().await.map_err(|_| Trouble::Broken)?;
-        let request = Request::post(path)
+        let mut request = Request::post(path);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        let request = request
             .header(header::HOST, &self.authority)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))

@@ -19,6 +19,7 @@ use super::{
         exit::{Exit, Failure},
         output::talk,
         remote::Remote,
+        secret::Secret,
     },
     connection::{Connection, Trouble},
     report::Results,
@@ -47,6 +48,7 @@ pub(super) enum Pace {
 pub(super) struct Load {
     pub url: String,
     pub timeout: Duration,
+    pub token: Option<Secret>,
     pub pace: Pace,
     pub connections: u32,
     pub warm_up: Duration,
@@ -96,7 +98,7 @@ struct Shared {
 impl Load {
     /// Makes the accounts, sends the load, and tells how it went.
     pub async fn run(self) -> Result<Results, Failure> {
-        let remote = Remote::new(&self.url, self.timeout)?;
+        let remote = Remote::new(&self.url, self.timeout)?.with_token(self.token.clone());
         let (_, version) = remote.document("/version").await?;
         let (authority, prefix) = (remote.authority().to_owned(), format!("bench-{}-", Uuid::now_v7().simple()));
         self.make_accounts(&authority, &prefix).await?;
@@ -131,7 +133,7 @@ impl Load {
         let mut all = JoinSet::new();
         for maker in 0..makers {
             let (authority, prefix, aggregates) = (authority.to_owned(), prefix.to_owned(), self.aggregates);
-            let mut connection = Connection::new(&authority, self.timeout);
+            let mut connection = Connection::new(&authority, self.token.clone(), self.timeout);
             all.spawn(async move {
                 for number in (maker..aggregates).step_by(makers as usize) {
                     let id = format!("{prefix}{number}");
@@ -167,7 +169,7 @@ impl Load {
 impl Shared {
     async fn work(self: Arc<Self>, number: u32) -> (Tally, Tally) {
         let (mut commands, mut queries) = (Tally::new(), Tally::new());
-        let mut connection = Connection::new(&self.authority, self.load.timeout);
+        let mut connection = Connection::new(&self.authority, self.load.token.clone(), self.load.timeout);
         let counted = self.begin + self.load.warm_up;
         let end = counted + self.load.duration;
         let mut own = 0_u64;

@@ -27,10 +27,11 @@ macro_rules! select {
 
 const FIND: &str = select!("subject = ANY($1)");
 const FOREIGN: &str = select!("master IS NOT NULL AND master <> $1 ORDER BY master, subject LIMIT $2");
-/// In order of subject, so that two that make the same keys do not wait for each other.
+/// Not in another log than the one that was opened, which another master key may be of. In order of subject, so that two that make the same keys do not wait for each other.
 const CREATE: &str = "INSERT INTO subject_keys (partition, subject, key_id, master, wrapped, created_at) \
      SELECT 0, n.subject, n.key_id, n.master, n.wrapped, clock_timestamp() \
      FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) n(subject, key_id, master, wrapped) \
+     WHERE EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $5) \
      ORDER BY n.subject COLLATE \"C\" ON CONFLICT DO NOTHING";
 const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) \
      VALUES (0, $1, clock_timestamp(), clock_timestamp()) ON CONFLICT (partition, subject) DO UPDATE \
@@ -41,7 +42,8 @@ const DESTROYED: &str =
     select!("destroyed_at IS NOT NULL AND (destroyed_at, subject) > ($1, $2) ORDER BY destroyed_at, subject LIMIT $3");
 const REWRAP: &str = "UPDATE subject_keys k SET master = n.master, wrapped = n.wrapped \
      FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) n(subject, key_id, master, wrapped) \
-     WHERE k.partition = 0 AND k.subject = n.subject AND k.key_id = n.key_id AND k.destroyed_at IS NULL";
+     WHERE k.partition = 0 AND k.subject = n.subject AND k.key_id = n.key_id AND k.destroyed_at IS NULL \
+         AND EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $5)";
 const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES (0, $1) ON CONFLICT (partition) \
      DO UPDATE SET master = excluded.master WHERE subject_key_master.master = ANY($2)";
 const APPOINTED: &str = "SELECT master FROM subject_key_master WHERE partition = 0";
@@ -86,7 +88,7 @@ impl PostgresStore {
         let ids: Vec<_> = keys.iter().map(|(_, key)| key.id).collect();
         let masters: Vec<&str> = keys.iter().map(|(_, key)| key.master.as_str()).collect();
         let wrapped: Vec<&[u8]> = keys.iter().map(|(_, key)| &key.wrapped[..]).collect();
-        let query = sqlx::query(statement).bind(subjects).bind(ids).bind(masters).bind(wrapped);
+        let query = sqlx::query(statement).bind(subjects).bind(ids).bind(masters).bind(wrapped).bind(self.store_id);
         query.execute(&self.pool).await.map(|_| ()).map_err(store_error)
     }
 }

@@ -28,8 +28,9 @@ macro_rules! select {
 
 const FIND: &str = select!("subject IN (SELECT value FROM json_each(?1))");
 const FOREIGN: &str = select!("master IS NOT NULL AND master <> ?1 ORDER BY master, subject LIMIT ?2");
+/// Not in another log than the one that was opened, which another master key may be of.
 const CREATE: &str = "INSERT INTO subject_keys (partition, subject, key_id, master, wrapped, created_at) \
-     VALUES (0, ?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+     SELECT 0, ?1, ?2, ?3, ?4, ?5 FROM log_head WHERE partition = 0 AND store_id = ?6 ON CONFLICT DO NOTHING";
 const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) VALUES (0, ?1, ?2, ?2) \
      ON CONFLICT DO UPDATE SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
          WHERE subject_keys.destroyed_at IS NULL";
@@ -87,7 +88,7 @@ impl SubjectKeys for SqliteStore {
             let mut writing = self.writer.begin(true).await?;
             for (subject, key) in keys {
                 let query = sqlx::query(CREATE).bind(subject.as_str()).bind(key.id).bind(&key.master);
-                let query = query.bind(&key.wrapped[..]).bind(now);
+                let query = query.bind(&key.wrapped[..]).bind(now).bind(self.store_id);
                 query.execute(&mut writing.connection).await.map_err(store_error)?;
             }
             writing.commit().await?;

@@ -101,7 +101,7 @@ function streamPanel(query, signal) {
 
 async function prove(position, signal) {
   const [page, proof, keys] = await Promise.all([
-    getText('/api/v1/events', { after: position - 1, limit: 1 }, signal),
+    getText('/api/v1/events', { after: position - 1, limit: 1, raw: true }, signal),
     get('/api/v1/integrity/proof', { position }, signal),
     getText('/api/v1/integrity/key', undefined, signal),
   ]);
