@@ -56,7 +56,8 @@ async fn wrong_password_database_and_rights_say_what_to_check() {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
     }
     let folder = folder();
-    let url = |user: &str, database: &str| server.url.replace("postgres@", user).replace("/postgres", database);
+    let (before, after) = server.url.rsplit_once("/postgres").unwrap();
+    let url = |user: &str, database: &str| format!("{}{database}{after}", before.replace("postgres@", user));
     let cases = [
         (url("app:wr0ng@", "/postgres"), "check user and password in the URL"),
         (url("postgres@", "/missing"), "create the database, or name another"),

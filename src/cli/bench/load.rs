@@ -195,8 +195,10 @@ impl Shared {
             if Instant::now() > end + self.load.timeout {
                 // The run has to end. What was due and never sent counts with the time it has waited, or a server that
                 // is far too slow would look better than one that is a little.
-                let tally = if is_query { &mut queries } else { &mut commands };
-                note(tally, due.elapsed(), Some("not-sent".to_owned()));
+                if due >= counted {
+                    let tally = if is_query { &mut queries } else { &mut commands };
+                    note(tally, due.elapsed(), Some("not-sent".to_owned()));
+                }
                 continue;
             }
             let answer = connection.post(path, body).await;
