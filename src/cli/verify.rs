@@ -145,7 +145,10 @@ fn human(report: &Report) -> String {
     };
     let age = report.unsealed_age_s.map_or(String::new(), |age| format!(", the oldest {age:.1} s old"));
     let checkpoint = report.checkpoint_position.map_or_else(
-        || "none from outside of the database".to_owned(),
+        || match report.intact {
+            true => "none from outside of the database".to_owned(),
+            false => "none before the first bad position".to_owned(),
+        },
         |position| format!("{position} ({} held against)", report.checkpoints),
     );
     let mut rows = vec![
