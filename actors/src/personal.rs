@@ -36,7 +36,8 @@ pub const SUBJECT_ERASED: &str = "SubjectErased";
 pub const ERASED: &str = "[erased]";
 /// The same as JSON.
 const TOMBSTONE: &str = "\"[erased]\"";
-/// What a member reads as, in JSON, whose key is not in this store, as after a restoration from a backup.
+/// What a member reads as, in JSON, whose key is not in this store, as after a restoration from a backup; also when the
+/// subject has got another key since.
 const OUT_OF_REACH: &str = "\"[sealed]\"";
 
 /// Which members of one event type tell of a person.
@@ -206,7 +207,10 @@ pub(crate) fn open_at(state: &KeyState, members: &[&str], place: Place<'_>, data
             KeyState::Absent => None,
             KeyState::Live(key) => {
                 let Sealed { inner } = serde_json::from_str(member.get()).ok()?;
-                if inner.v != 1 || inner.k != key.id {
+                if inner.k != key.id {
+                    return RawValue::from_string(OUT_OF_REACH.to_owned()).ok();
+                }
+                if inner.v != 1 {
                     return None;
                 }
                 let (nonce, sealed) = (BASE64.decode(inner.n).ok()?, BASE64.decode(inner.c).ok()?);

@@ -256,6 +256,31 @@ fn secret_key_goes_along_only_when_it_is_asked_for() {
     }
 }
 
+/// The keys of personal data are not in a backup, so what they sealed cannot be read; the streams must go on all the same.
+#[test]
+fn restored_people_read_as_sealed_and_their_streams_go_on() {
+    let folder = folder();
+    let path = folder.path();
+    expect(0, path, &[], &["migrate"]);
+    let ann = json!({ "email": "ann@example.org", "name": "Ann" }).to_string();
+    expect(0, path, &[], &["command", "send", "RegisterUser", "ann", "--data", &ann]);
+    expect(0, path, &[], &["backup", "people"]);
+    let url = [("DATABASE_URL", "sqlite://restored/x.db")];
+    let restored = expect(0, path, &url, &["restore", "people"]);
+    assert!(restored.stderr.contains("keys of personal data are not in a backup"), "{restored:?}");
+    let state = || expect(0, path, &url, &["replay", "ann", "--format", "json"]).json()["state"].clone();
+    let read = state();
+    assert_eq!((&read["email"], &read["name"]), (&json!("[sealed]"), &json!("[sealed]")), "{read}");
+    let session = json!({ "session_id": "s" }).to_string();
+    expect(0, path, &url, &["command", "send", "LogInUser", "ann", "--data", &session]);
+    assert_eq!(state()["sessions"].as_array().map(Vec::len), Some(1));
+    let bob = json!({ "email": "bob@example.org", "name": "Bob" }).to_string();
+    expect(0, path, &url, &["command", "send", "RegisterUser", "bob", "--data", &bob]);
+    let bob = expect(0, path, &url, &["replay", "bob", "--format", "json"]).json();
+    assert_eq!(bob["state"]["name"], "Bob", "who comes later gets a key here");
+    expect(0, path, &url, &["verify"]);
+}
+
 #[test]
 fn older_backup_beside_newer_checkpoints_is_told_and_must_be_accepted() {
     let folder = folder();

@@ -25,6 +25,22 @@ async fn session(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).connect().await.unwrap()
 }
 
+/// Read models hold in the clear what people said of themselves.
+#[cfg(unix)]
+#[tokio::test]
+async fn new_file_and_the_files_beside_it_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let store = open(&path).await;
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(files.len() >= 2, "the write-ahead log lies there too: {files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{file:?}");
+    }
+    store.close().await;
+}
+
 #[tokio::test]
 async fn triggers_refuse_to_change_the_log() {
     let folder = tempfile::tempdir().unwrap();

@@ -65,6 +65,8 @@ fn ciphertext_opens_in_its_own_place_under_its_own_key_only() {
     assert_eq!(open(&live, &["/mail"], &event("u", 1, renamed.as_bytes())), None, "another pointer");
     let other = SubjectKey::from_parts(key.id(), SubjectKey::random().secret);
     assert_eq!(open(&KeyState::Live(Arc::new(other)), MEMBERS, &stored), None, "another key");
+    let newer = KeyState::Live(Arc::new(SubjectKey::random()));
+    assert_eq!(&open(&newer, MEMBERS, &stored).unwrap()[..], br#"{"email":"[sealed]"}"#, "a key that was made later");
     let out_of_reach = open(&KeyState::Absent, MEMBERS, &stored).unwrap();
     assert_eq!(&out_of_reach[..], br#"{"email":"[sealed]"}"#, "a text that every domain can read");
     assert_eq!(open(&KeyState::Absent, MEMBERS, &event("u", 1, br#"{"email":"ann"}"#)), None);
