@@ -67,6 +67,19 @@ pub enum Storage {
     Postgres(PostgresStore),
 }
 
+/// The store itself, as any port that all three are.
+macro_rules! port {
+    ($storage:expr) => {
+        match $storage {
+            Storage::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "sqlite")]
+            Storage::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Storage::Postgres(store) => Arc::new(store.clone()),
+        }
+    };
+}
+
 impl Storage {
     /// Opens the store; one that does not answer is tried again for as long as the patience lasts.
     pub(crate) async fn open(settings: &settings::EventStore, opening: Opening) -> Result<Self, AppError> {
@@ -166,37 +179,19 @@ impl Storage {
     /// The log.
     #[must_use]
     pub fn events(&self) -> Arc<dyn EventStore> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// The branches.
     #[must_use]
     pub fn branches(&self) -> Arc<dyn BranchStore> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// The snapshots.
     #[must_use]
     pub fn snapshots(&self) -> Arc<dyn SnapshotStore> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// Who tells of other processes on the same store; `None` where nobody does.
@@ -214,25 +209,13 @@ impl Storage {
     /// The read models.
     #[must_use]
     pub fn views(&self) -> Arc<dyn ViewStore> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// The keys of subjects.
     #[must_use]
     pub fn subject_keys(&self) -> Arc<dyn SubjectKeys> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// The tree over the log, and its events as they lie there. Of a store in memory it is a new one each time.
@@ -250,13 +233,7 @@ impl Storage {
     /// What overwrites removed content.
     #[must_use]
     pub fn scrubber(&self) -> Arc<dyn Scrubber> {
-        match self {
-            Self::Memory(store) => Arc::new(store.clone()),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => Arc::new(store.clone()),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => Arc::new(store.clone()),
-        }
+        port!(self)
     }
 
     /// The store as a place for a backup; `None` in memory.
