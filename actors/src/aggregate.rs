@@ -313,7 +313,7 @@ macro_rules! commands {
             fn validate(&self, check: &mut $crate::Violations<'_>) {
                 match self { $(Self::$variant(command) => $crate::CommandData::validate(command, check),)+ }
             }
-            #[allow(unused_imports, clippy::needless_borrow)]
+            #[allow(unused_imports, clippy::needless_borrow, reason = "which trait answers depends on what each type derives")]
             fn schema(name: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
                 use $crate::schema::{Derived as _, Underived as _};
                 $(if name == stringify!($variant) {
@@ -375,7 +375,7 @@ macro_rules! events {
                 })+
                 Err($crate::codec::CodecError::UnknownEventType { event_type: event_type.to_owned() })
             }
-            #[allow(unused_imports, clippy::needless_borrow)]
+            #[allow(unused_imports, clippy::needless_borrow, reason = "which trait answers depends on what each type derives")]
             fn schema(event_type: &str) -> ::std::option::Option<$crate::schema::SchemaOf> {
                 use $crate::schema::{Derived as _, Underived as _};
                 $(if event_type == stringify!($variant) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{AppError, Storage};
 use crate::{
-    integrity::{Integrity, Parts, memory::MemoryTree, port::TreeStore, vault::Vault},
+    integrity::{Integrity, Parts, vault::Vault},
     settings::{Database, Settings},
 };
 
@@ -32,13 +32,7 @@ pub(super) async fn start(
     if !settings.integrity.enabled {
         return Ok(None);
     }
-    let store: Arc<dyn TreeStore> = match storage {
-        Storage::Memory(store) => Arc::new(MemoryTree::new(store.clone())),
-        #[cfg(feature = "sqlite")]
-        Storage::Sqlite(store) => Arc::new(store.clone()),
-        #[cfg(feature = "postgres")]
-        Storage::Postgres(store) => Arc::new(store.clone()),
-    };
+    let store = storage.tree();
     let (folder, vault) = (settings.integrity_directory(), vault(settings, store.tree_id()));
     let parts = Parts {
         store,
