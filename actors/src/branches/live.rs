@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     command_bus::{Authorizer, Middleware},
-    id::BranchId,
+    id::{AggregateType, BranchId},
     limits::Limits,
     memory::MemoryStore,
     ports::{Branch, BranchStatus, BranchStore, Clock, EventStore, SnapshotStore, Traces},
@@ -242,14 +242,16 @@ fn builder(recipe: &Recipe, id: BranchId, fork: Position) -> RuntimeBuilder {
     let since_fork = Arc::new(SinceFork { log: log.clone(), fork });
     let own = MemoryStore::new(recipe.clock.clone());
     let snapshots = BranchSnapshots { main: recipe.snapshots.clone(), log: log.clone(), own: own.clone() };
-    let frequency = recipe.snapshot_frequency.clone();
+    // A state of a person would outlive the erasure on main, which knows nothing of this memory.
+    let (frequency, catalog) = (recipe.snapshot_frequency.clone(), recipe.catalog.clone());
+    let frequency = move |kind: &AggregateType| if catalog.is_about_people(kind) { 0 } else { frequency(kind) };
     let mut builder = RuntimeBuilder::new(log, Arc::new(snapshots))
         .catalog(recipe.catalog.clone())
         .limits(bounds(&recipe.limits))
         .clock(recipe.clock.clone())
         .traces(recipe.traces.clone())
         .authorizer(recipe.authorizer.clone())
-        .snapshot_frequency(move |kind| frequency(kind))
+        .snapshot_frequency(frequency)
         .views(Arc::new(own))
         .query_catalog(recipe.queries.clone())
         .query_authorizer(recipe.query_authorizer.clone())
