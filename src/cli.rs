@@ -44,7 +44,10 @@ mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use event_sourcing_actors::BranchId;
 use event_sourcing_cqrs::{
     settings::{Flags, LogFormat, LogLevel, Settings, Source, process_environment},
@@ -235,7 +238,8 @@ pub(crate) struct Context {
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            suggest(&mut error, std::env::args().skip(1));
             // Help and version go to standard output, which may be a closed pipe; nothing is left to be done then.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
@@ -245,6 +249,21 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => failure.report(),
     }
+}
+
+/// The words that there are below one (`query`, `command`), where the one that was said is not among them nor like any.
+fn suggest(error: &mut clap::Error, said: impl Iterator<Item = String>) {
+    let (Some(ContextValue::String(unknown)), Some(ContextValue::Strings(like))) =
+        (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::SuggestedSubcommand))
+    else {
+        return;
+    };
+    let root = Cli::command();
+    let below = said.take_while(|word| word != unknown).find_map(|word| root.find_subcommand(word));
+    let Some(word) = below.filter(|_| like.is_empty()) else { return };
+    let names: Vec<_> = word.get_subcommands().map(|one| format!("{} {}", word.get_name(), one.get_name())).collect();
+    let tip = format!("there is: {}", names.join(", "));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -379,6 +398,21 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn word_that_is_unknown_below_another_gets_the_known_ones() {
+        let told = |words: &[&str]| {
+            let mut error = Cli::try_parse_from([&["es"], words].concat()).err().unwrap();
+            suggest(&mut error, words.iter().map(|word| (*word).to_owned()));
+            error.to_string()
+        };
+        assert!(told(&["--timeout", "3", "query", "run", "GetOrder"]).contains("tip: there is: query send\n"));
+        let branches = told(&["branch", "xyz"]);
+        assert!(branches.contains("branch create, branch list") && branches.contains("branch delete"), "{branches}");
+        // What is like it is told already, and what there is at the top is in the help.
+        assert!(!told(&["saga", "lis"]).contains("there is:"));
+        assert!(!told(&["xyz"]).contains("there is:"));
     }
 
     #[test]

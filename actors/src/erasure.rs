@@ -11,7 +11,7 @@ mod read_models;
 mod steps;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -252,9 +252,8 @@ impl Erasures {
                     Err(error) => tracing::error!(%error, "keys could not be wrapped by the new master key"),
                 }
                 loop {
-                    let limits = &erasures.0.write_side.limits;
-                    tokio::time::sleep(limits.erasure_look).await;
-                    if let Err(error) = erasures.look(Some(limits.erasure_silence), OPERATIONS_PAGES_LATER).await {
+                    tokio::time::sleep(erasures.0.write_side.limits.erasure_look).await;
+                    if let Err(error) = erasures.look().await {
                         tracing::warn!(%error, "erasures of other processes could not be looked for; it is tried again");
                     }
                 }
@@ -265,8 +264,15 @@ impl Erasures {
 
     /// At a start: goes on with whatever is under way, and erases again what a restored database has brought back.
     async fn take_up(&self) -> Result<(), StoreError> {
-        self.look(None, OPERATIONS_PAGES_MAX).await?;
-        for subject in self.0.graveyard.unfinished(&*self.0.sealed).await? {
+        self.0.graveyard.catch_up().await?;
+        // Looked for before and after operations are: one under way, in whatever process, was on record before its key was
+        // destroyed, so it is found; and one that ends meanwhile has its event by then.
+        let buried = self.0.graveyard.subjects().await?;
+        let unfinished = self.0.graveyard.unfinished(&buried, &*self.0.sealed).await?;
+        self.resume(None, OPERATIONS_PAGES_MAX).await?;
+        let under_way: HashSet<AggregateId> = self.running().keys().cloned().collect();
+        let brought_back: Vec<_> = unfinished.into_iter().filter(|subject| !under_way.contains(subject)).collect();
+        for subject in self.0.graveyard.unfinished(&brought_back, &*self.0.sealed).await? {
             tracing::warn!(subject = %subject, "was erased, and a restored database does not say so: it is erased again");
             match self.erase(subject, "restored database").await {
                 Ok(_) | Err(ErasureError::Draining | ErasureError::UnknownSubject { .. }) => {}
@@ -277,9 +283,9 @@ impl Erasures {
     }
 
     /// Writes down outside of the database what was destroyed, and goes on with what has told nothing for so long.
-    async fn look(&self, silence: Option<Duration>, pages: usize) -> Result<(), StoreError> {
+    async fn look(&self) -> Result<(), StoreError> {
         self.0.graveyard.catch_up().await?;
-        self.resume(silence, pages).await
+        self.resume(Some(self.0.write_side.limits.erasure_silence), OPERATIONS_PAGES_LATER).await
     }
 
     /// Cuts off what is under way; it goes on at the next start.

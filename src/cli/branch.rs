@@ -138,7 +138,7 @@ impl Branch {
             }
             Self::Merge(Merge { branch_id, dry_run }) => {
                 let Merged { report, refusal } = target.merge_branch(BranchId(branch_id), dry_run).await?;
-                context.output.document(&report, || reported(&report))?;
+                context.output.document(&report, || reported(&report, dry_run && refusal.is_none()))?;
                 match refusal {
                     None => Ok(()),
                     Some(refusal) => Err(Failure::new(Exit::Conflict, format!("{refusal} (merge-conflict)"))),
@@ -198,10 +198,15 @@ fn differences(page: &wire::Page<wire::BranchChanges, AggregateId>) -> String {
     harmless_lines(&lines)
 }
 
-fn reported(report: &wire::MergeReport) -> String {
+/// A report; one of a dry run that met no refusal says that it `would` merge.
+fn reported(report: &wire::MergeReport, would: bool) -> String {
     let commands = count(report.commands.len() as u64, "command");
-    let head = if report.merged { format!("merged: {commands}") } else { format!("not merged: {commands}") };
-    let mut lines = vec![head];
+    let head = match (report.merged, would) {
+        (true, _) => "merged",
+        (false, true) => "would merge",
+        (false, false) => "not merged",
+    };
+    let mut lines = vec![format!("{head}: {commands}")];
     for command in &report.commands {
         let why = command.rejection.as_ref().map_or(String::new(), |why| format!(": {} ({})", why.message, why.code));
         lines.push(format!("  {:<9}  {} {}{why}", command.outcome, command.command_type, command.aggregate_id));

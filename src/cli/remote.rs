@@ -69,6 +69,10 @@ impl Remote {
         Self { token, ..self }
     }
 
+    pub(crate) async fn version(&self) -> Result<Value, Failure> {
+        self.get("/version".to_owned()).await
+    }
+
     pub(crate) async fn openapi(&self) -> Result<Value, Failure> {
         self.get("/api/v1/openapi.json".to_owned()).await
     }
@@ -312,6 +316,9 @@ fn lines(body: Incoming) -> Events {
             match body.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(broken(error.to_string())),
+                Some(Ok(_)) if buffer.len() > ANSWER_BYTES_MAX => {
+                    return Err(broken(format!("a line is longer than {ANSWER_BYTES_MAX} bytes")));
+                }
                 Some(Ok(frame)) => buffer.extend(frame.data_ref().into_iter().flatten()),
             }
         }

@@ -1,4 +1,5 @@
-// The live tail: it receives, it pauses, it filters, it goes on after a break, and its memory stays flat.
+// The log, newest first, and its live tail: it receives, it pauses, it filters, it goes on after a break, and its memory
+// stays flat.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -27,6 +28,46 @@ const goLive = async (page, hash = '#/events', base = undefined) => {
   await page.getByText('listening').waitFor();
 };
 const row = (page, id) => page.locator('tbody tr', { hasText: id });
+
+test('a filter that is sent anew begins with the newest event of the stream', async () => {
+  const { page, context, troubles } = await open(browser);
+  await append('log-long', Array.from({ length: 150 }, (_, n) => ({ event_type: 'LogLong', data: { n } })));
+  await visit(page, '#/events?aggregate=log-long');
+  const sequences = page.locator('tbody tr td:nth-child(5)');
+  await sequences.first().waitFor();
+  const answered = page.waitForResponse(/events\/log-long/);
+  await page.getByRole('button', { name: 'Filter' }).click();
+  await answered;
+  await eventually('a page', async () => (await sequences.count()) > 0);
+  assert.equal(await sequences.first().textContent(), '150');
+  await page.getByRole('button', { name: 'Older events' }).click();
+  await eventually('all of them', async () => (await sequences.count()) === 150);
+  assert.deepEqual(troubles, []);
+  await context.close();
+});
+
+test('the newest events of a filter are there, however unevenly they lie in the log', async () => {
+  const { page, context } = await open(browser);
+  // One in 25 up to 49,000, then none; the server looks through 10,000 positions for a page.
+  const [end, last, examined] = [60_000, 49_000, 10_000];
+  const event = (position) => ({ position, event_type: 'Rare', aggregate_id: 'rare', aggregate_type: 'generic', sequence: position, recorded_at: '2026-01-01T00:00:00.000000Z', metadata: {}, data: {} });
+  await page.route('**/api/v1/projections', (route) => route.fulfill({ json: { items: [{ head: end }], next_cursor: null } }));
+  await page.route('**/api/v1/events?**', (route) => {
+    const { searchParams: query } = new URL(route.request().url());
+    const [begin, limit] = [Number(query.get('after')), Number(query.get('limit'))];
+    const positions = [];
+    for (let at = (Math.floor(begin / 25) + 1) * 25; at <= Math.min(last, begin + examined) && positions.length < limit; at += 25) positions.push(at);
+    const next = positions.length === limit ? positions.at(-1) : Math.min(end, begin + examined);
+    return route.fulfill({ json: { events: positions.map(event), next_cursor: next } });
+  });
+  await visit(page, '#/events?event_type=Rare');
+  const positions = page.locator('tbody tr td:nth-child(1)');
+  await positions.first().waitFor();
+  const shown = (await positions.allTextContents()).map(Number);
+  assert.ok(shown.length >= 100, `${shown.length}`);
+  assert.deepEqual(shown, shown.map((_, index) => last - 25 * index));
+  await context.close();
+});
 
 test('events come in as they are recorded, and wait while it is paused', async () => {
   const { page, context, troubles } = await open(browser);

@@ -65,6 +65,8 @@ fn walk(folder: &Path, with: &[&str]) {
         assert!(refused.stderr.contains("(merge-conflict)"), "{refused:?}");
     }
     run(0, &["command", "send", "DepositMoney", "a", "--data", &amount(50)]);
+    let tried = run(0, &["branch", "merge", id, "--dry-run"]).stdout;
+    assert!(tried.starts_with("would merge: 1 command\n"), "{tried}");
     for _ in 0..2 {
         assert_eq!(run(0, &["branch", "merge", id, "--format", "json"]).json()["merged"], true);
     }

@@ -99,6 +99,16 @@ fn server_beside_is_recognised_and_another_program_on_its_port_is_not() {
     let beside = doctor(0, folder.path(), &[("BIND_ADDRESS", own.as_str())]);
     finds(&beside, "port", "pass", "a server of this kind answers");
     finds(&beside, "servers", "pass", "others work on this store");
+    // One that asks for a key is recognised by its refusal.
+    let guarded = tempfile::tempdir().unwrap();
+    let guarded = Server::start(guarded.path(), &[("ES__AUTH__MODE", "api_key")]);
+    let its = format!("127.0.0.1:{}", guarded.port);
+    finds(
+        &doctor(0, folder.path(), &[("BIND_ADDRESS", its.as_str())]),
+        "port",
+        "pass",
+        "a server of this kind answers",
+    );
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let foreign = doctor(1, folder.path(), &[("BIND_ADDRESS", address.as_str())]);

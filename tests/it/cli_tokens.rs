@@ -113,6 +113,11 @@ fn words_on_a_server_bring_their_key() {
     let listed = ["events", "list", "--url", &url];
     assert!(expect(7, path, &[], &listed).stderr.contains("(unauthenticated)"));
     expect(0, path, &[("ES_TOKEN", &reader)], &listed);
+    // Health answers everybody, and is told; the rest is refused.
+    let status = ["status", "--url", &url];
+    let refused = expect(7, path, &[], &status);
+    assert!(refused.stdout.contains("event_store") && refused.stderr.contains("(unauthenticated)"), "{refused:?}");
+    assert!(expect(0, path, &[("ES_TOKEN", &reader)], &status).stdout.contains(env!("CARGO_PKG_VERSION")));
     std::fs::write(path.join("key"), format!("{reader}\n")).unwrap();
     expect(0, path, &[], &["events", "list", "--url", &url, "--token", "@key"]);
     let data = r#"{"owner":"o","initial_balance":1}"#;

@@ -196,6 +196,18 @@ fn it_runs_as_nobody_on_a_root_that_cannot_be_written() {
 }
 
 #[test]
+fn replicas_have_one_master_key_from_outside_of_their_own_folders() {
+    let (pod, settings) = (pod(), settings(&kubernetes_environment()));
+    let file = settings.master_key_file(Some(uuid::Uuid::nil())).unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_vec().unwrap().iter();
+    let of_key = |mount: &&Yaml| mount["mountPath"].as_str().is_some_and(|path| file.starts_with(path));
+    let mount = mounts.clone().find(of_key).unwrap_or_else(|| panic!("nothing is mounted for {}", file.display()));
+    let volumes = pod["volumes"].as_vec().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert!(volume["secret"]["secretName"].as_str().is_some(), "each replica would have a key of its own: {volume:?}");
+}
+
+#[test]
 fn selectors_meet_the_pods_and_one_replica_goes_at_a_time() {
     let set = &yaml(KUBERNETES)[0];
     let labels = &set["spec"]["template"]["metadata"]["labels"];

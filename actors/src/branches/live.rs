@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture, future::join_all};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     BranchError,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     command_bus::{Authorizer, Middleware},
-    id::BranchId,
+    id::{AggregateType, BranchId},
     limits::Limits,
     memory::MemoryStore,
     ports::{Branch, BranchStatus, BranchStore, Clock, EventStore, SnapshotStore, Traces},
@@ -80,6 +80,8 @@ pub(super) struct LiveBranches {
     pub recipe: Arc<Recipe>,
     live: Arc<AsyncMutex<Map>>,
     stop: CancellationToken,
+    /// Begins, ends and merges, which are not cut off half-way.
+    pub tasks: TaskTracker,
     janitor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -87,6 +89,30 @@ pub(super) struct LiveBranches {
 struct Map {
     branches: HashMap<BranchId, Live>,
     is_closed: bool,
+}
+
+impl Map {
+    /// What is live of a branch.
+    fn enter(&mut self, id: BranchId) -> Result<Option<Arc<Runtime>>, BranchError> {
+        if self.is_closed {
+            return Err(BranchError::Draining);
+        }
+        let live = self.branches.get_mut(&id);
+        Ok(live.map(|live| {
+            live.used = Instant::now();
+            live.runtime.clone()
+        }))
+    }
+
+    /// Takes out the branch that has been idle longest if there is no room for one more; it is to be ended.
+    fn make_room(&mut self, live_max: usize) -> Result<Option<Live>, BranchError> {
+        if self.branches.len() < live_max {
+            return Ok(None);
+        }
+        let unused = self.branches.iter().filter(|(_, live)| live.is_unused());
+        let longest = unused.min_by_key(|(_, live)| live.used).map(|(id, _)| *id).ok_or(BranchError::Crowded)?;
+        Ok(self.branches.remove(&longest))
+    }
 }
 
 #[derive(Debug)]
@@ -108,6 +134,7 @@ impl LiveBranches {
             recipe: Arc::new(recipe),
             live: Arc::default(),
             stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             janitor: Mutex::default(),
         }
     }
@@ -116,35 +143,23 @@ impl LiveBranches {
         self.live.lock().await.branches.len()
     }
 
-    /// The runtime of a branch.
+    /// The runtime of a branch. What has to be begun or ended for it goes on when its caller goes away.
     pub async fn enter(&self, branch: &Branch) -> Result<Arc<Runtime>, BranchError> {
-        let mut map = self.live.lock().await;
-        if map.is_closed {
-            return Err(BranchError::Draining);
+        if let Some(runtime) = self.live.lock().await.enter(branch.id)? {
+            return Ok(runtime);
         }
-        if let Some(live) = map.branches.get_mut(&branch.id) {
-            live.used = Instant::now();
-            return Ok(live.runtime.clone());
-        }
-        if map.branches.len() >= self.recipe.limits.branches.live_max {
-            let unused = map.branches.iter().filter(|(_, live)| live.is_unused());
-            let longest = unused.min_by_key(|(_, live)| live.used).map(|(id, _)| *id).ok_or(BranchError::Crowded)?;
-            if let Some(live) = map.branches.remove(&longest) {
-                end(live.runtime).await;
-            }
-        }
-        let runtime = Arc::new(begin(&self.recipe, branch).await?);
-        map.branches.insert(branch.id, Live { runtime: runtime.clone(), used: Instant::now() });
-        drop(map);
         self.tidy_up();
-        Ok(runtime)
+        let entering = self.tasks.spawn(enter_anew(self.live.clone(), self.recipe.clone(), branch.clone()));
+        let broken = |_| Err(BranchError::Internal { reason: "the beginning of a branch broke off".to_owned() });
+        entering.await.unwrap_or_else(broken)
     }
 
     /// Ends a branch that was deleted. Who is in the middle of something hears from the store that it is gone.
     pub async fn end(&self, id: BranchId) {
         let live = self.live.lock().await.branches.remove(&id);
         if let Some(live) = live {
-            end(live.runtime).await;
+            // Whole, also when its caller goes away.
+            let _ = self.tasks.spawn(end(live.runtime)).await;
         }
     }
 
@@ -174,8 +189,36 @@ impl LiveBranches {
             map.is_closed = true;
             std::mem::take(&mut map.branches)
         };
-        join_all(branches.into_values().map(|live| end(live.runtime))).await;
+        self.tasks.close();
+        let ends = join_all(branches.into_values().map(|live| end(live.runtime)));
+        let (_, others) = tokio::join!(ends, tokio::time::timeout(self.recipe.limits.drain, self.tasks.wait()));
+        if others.is_err() {
+            tracing::error!("a merge, or the end of a branch, is not over in time");
+        }
     }
+}
+
+/// Begins a branch that is not live, in the place of the one that has been idle longest if there is none. That one ends
+/// outside of the lock, as long as that takes.
+async fn enter_anew(
+    live: Arc<AsyncMutex<Map>>,
+    recipe: Arc<Recipe>,
+    branch: Branch,
+) -> Result<Arc<Runtime>, BranchError> {
+    let mut map = live.lock().await;
+    if let Some(runtime) = map.enter(branch.id)? {
+        return Ok(runtime);
+    }
+    let idle = map.make_room(recipe.limits.branches.live_max)?;
+    let begun = begin(&recipe, &branch).await.map(Arc::new);
+    if let Ok(runtime) = &begun {
+        map.branches.insert(branch.id, Live { runtime: runtime.clone(), used: Instant::now() });
+    }
+    drop(map);
+    if let Some(idle) = idle {
+        end(idle.runtime).await;
+    }
+    begun
 }
 
 /// Ends the branches that nobody has used for so long, unless their sagas are under way. Those of a branch that takes no
@@ -242,14 +285,16 @@ fn builder(recipe: &Recipe, id: BranchId, fork: Position) -> RuntimeBuilder {
     let since_fork = Arc::new(SinceFork { log: log.clone(), fork });
     let own = MemoryStore::new(recipe.clock.clone());
     let snapshots = BranchSnapshots { main: recipe.snapshots.clone(), log: log.clone(), own: own.clone() };
-    let frequency = recipe.snapshot_frequency.clone();
+    // A state of a person would outlive the erasure on main, which knows nothing of this memory.
+    let (frequency, catalog) = (recipe.snapshot_frequency.clone(), recipe.catalog.clone());
+    let frequency = move |kind: &AggregateType| if catalog.is_about_people(kind) { 0 } else { frequency(kind) };
     let mut builder = RuntimeBuilder::new(log, Arc::new(snapshots))
         .catalog(recipe.catalog.clone())
         .limits(bounds(&recipe.limits))
         .clock(recipe.clock.clone())
         .traces(recipe.traces.clone())
         .authorizer(recipe.authorizer.clone())
-        .snapshot_frequency(move |kind| frequency(kind))
+        .snapshot_frequency(frequency)
         .views(Arc::new(own))
         .query_catalog(recipe.queries.clone())
         .query_authorizer(recipe.query_authorizer.clone())

@@ -102,18 +102,19 @@ impl Branches {
     /// Runs a branch's commands on the log, all or none, and closes the branch; or, in a dry run, says what would become of
     /// them. Merging again answers as the first time.
     ///
-    /// It goes on when its caller goes away.
+    /// It goes on when its caller goes away, and a shutdown waits for it as for commands.
     ///
     /// # Errors
     /// [`BranchError::Refused`] with the report, [`BranchError::TooLarge`], [`BranchError::Contended`]: nothing was changed.
     /// [`StoreError::Unavailable`]: the outcome is unknown; merge again.
     pub async fn merge(&self, id: BranchId, dry_run: bool) -> Result<Merging, BranchError> {
         let Some(kept) = &self.kept else { return Err(unknown(id)) };
-        if kept.main.tasks.is_closed() {
+        let tasks = &kept.live.tasks;
+        if tasks.is_closed() {
             return Err(BranchError::Draining);
         }
         let merging = kept.clone();
-        let task = kept.main.tasks.spawn(async move { merging.merge(id, dry_run).await });
+        let task = tasks.spawn(async move { merging.merge(id, dry_run).await });
         task.await.unwrap_or_else(|_| Err(BranchError::Internal { reason: "the merge broke off".to_owned() }))
     }
 }

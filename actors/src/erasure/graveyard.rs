@@ -65,13 +65,17 @@ impl Graveyard {
         Ok(count)
     }
 
-    /// Those on the list whose log does not say that they were erased.
+    /// Those of subjects on the list whose log does not say that they were erased.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn unfinished(&self, sealed: &dyn EventStore) -> Result<Vec<AggregateId>, StoreError> {
+    pub(super) async fn unfinished(
+        &self,
+        subjects: &[AggregateId],
+        sealed: &dyn EventStore,
+    ) -> Result<Vec<AggregateId>, StoreError> {
         let mut unfinished = Vec::new();
-        for subjects in self.subjects().await?.chunks(PAGE) {
+        for subjects in subjects.chunks(PAGE) {
             let mut expected = BTreeMap::new();
             for stored in self.vault.stored(subjects).await?.into_iter().flatten() {
                 if let StoredKeyState::Destroyed(at) = stored.state {
@@ -124,7 +128,11 @@ impl Graveyard {
         Ok(())
     }
 
-    async fn subjects(&self) -> Result<Vec<AggregateId>, StoreError> {
+    /// Everybody on the list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn subjects(&self) -> Result<Vec<AggregateId>, StoreError> {
         let Some(outside) = &self.outside else { return Ok(Vec::new()) };
         let mut subjects: Vec<_> = outside.all().await?.into_iter().map(|tombstone| tombstone.subject).collect();
         subjects.sort();

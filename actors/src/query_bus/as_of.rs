@@ -54,6 +54,8 @@ struct Made {
     version: Sequence,
     /// An event cannot be applied. Where it is parked, everything later of its stream waits behind it.
     is_stuck: bool,
+    /// They tell of a person, so they are not remembered: an erasure on main does not reach them.
+    is_personal: bool,
 }
 
 /// Rows of a branch that were made here. What has happened on a branch stays, so the next answer goes on from there.
@@ -107,7 +109,7 @@ impl ReadSide {
         let mut made = if is_kept { remembered.take(plan.projection(), stream) } else { Made::default() };
         self.fold(&mut made, &**projection, stream, position).await?;
         let data = made.memory.known(key).cloned().flatten();
-        if is_kept {
+        if is_kept && !made.is_personal {
             remembered.put(plan.projection(), stream, made);
         }
         let Some(data) = data else {
@@ -143,6 +145,7 @@ impl ReadSide {
             let page = self.sources.events.read_stream(stream, range).await?;
             let is_last = page.len() < PAGE.get() as usize || page.iter().any(|event| event.position > position);
             for event in page.iter().filter(|event| event.position <= position) {
+                made.is_personal |= self.sources.past.catalog.personal(&event.event_type).is_some();
                 if interest.matches(event) && !apply(&mut made.memory, projection, event, &self.sources.past.catalog) {
                     made.is_stuck = true;
                     break;

@@ -2,24 +2,24 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
 use event_sourcing_actors::{
-    BranchId, EventId, EventType, Limits, NewEvent, Position, Runtime,
+    BranchId, EventFilter, EventId, EventType, Limits, NewEvent, Position, Runtime,
     branches::{BranchError, ForkAt, NewFork},
     command_bus::{Action, Authorizer, CommandRequest},
     envelope::EventBody,
     error::CommandError,
     limits::BranchLimits,
     memory::MemoryStore,
-    ports::{AppendBatch, AppendUnit, EventStore, StreamClaim},
+    ports::{AppendBatch, AppendUnit, BranchStatus, BranchStore, EventStore, StoreError, StreamClaim},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{json, value::to_raw_value};
 use uuid::Uuid;
 
@@ -87,6 +87,39 @@ async fn one_more_than_may_be_live_ends_the_longest_idle_one() {
     assert_eq!(runtime.branches().live().await, 2);
     drop((second, third));
     assert_eq!(sum(&runtime.branches().enter(one).await.unwrap(), "p").await, 1, "it comes back whole");
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_that_takes_long_to_end_holds_up_no_other() {
+    let store = store();
+    let branches = BranchLimits { live_max: 2, ..BranchLimits::default() };
+    let limits = Limits { branches, drain: Duration::from_secs(300), ..Limits::default() };
+    let runtime = Arc::new(builder(&store).branches(store.clone()).limits(limits).start().await.unwrap());
+    let [one, two, three] = [fork(&runtime, 0).await, fork(&runtime, 0).await, fork(&runtime, 0).await];
+    let first = runtime.branches().enter(one).await.unwrap();
+    let (bus, mut log) = (first.bus().clone(), Box::pin(first.feed().follow(Position(0), EventFilter::default())));
+    // A command in flight, which its end waits for.
+    let (in_flight, _) = first.prepare(named("p", "Put", 1)).unwrap();
+    drop(first);
+    let second = runtime.branches().enter(two).await.unwrap();
+    let third = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.branches().enter(three).await.map(drop) }
+    });
+    while !matches!(bus.send(named("p", "Put", 1)).await, Err(CommandError::Draining)) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let entered = tokio::time::timeout(Duration::from_secs(60), runtime.branches().enter(two)).await;
+    assert!(Arc::ptr_eq(&entered.expect("the one that ends is in nobody's way").unwrap(), &second));
+    // Nor is it left half ended by a caller that goes away: to end followers is the last thing that is done.
+    third.abort();
+    assert!(third.await.unwrap_err().is_cancelled());
+    assert!(log.next().now_or_never().is_none(), "it has not ended yet");
+    drop(in_flight);
+    let ended = tokio::time::timeout(Duration::from_secs(60), log.next()).await;
+    assert!(matches!(ended.expect("it ends to its end"), Some(Err(StoreError::Unavailable { .. }))));
+    drop(second);
     runtime.shutdown().await;
 }
 
@@ -174,6 +207,61 @@ async fn a_merge_is_decided_again_when_main_moves_and_given_up_after_five_times(
         drop(there);
         runtime.shutdown().await;
     }
+}
+
+/// Once it is shut, holds up whoever decides on a command, until it is let go.
+#[derive(Debug)]
+struct Gate {
+    is_shut: AtomicBool,
+    came: tokio::sync::Semaphore,
+    open: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Authorizer for Gate {
+    fn authorize(&self, _: &CommandRequest) -> Result<(), CommandError> {
+        if self.is_shut.swap(false, Ordering::SeqCst) {
+            self.came.add_permits(1);
+            let _ = self.open.lock().unwrap().recv();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_waits_for_a_merge_that_is_under_way() {
+    let store = store();
+    let (open, gate) = std::sync::mpsc::channel();
+    let gate = Arc::new(Gate {
+        is_shut: AtomicBool::new(false),
+        came: tokio::sync::Semaphore::new(0),
+        open: Mutex::new(gate),
+    });
+    let runtime = Arc::new(builder(&store).branches(store.clone()).authorizer(gate.clone()).start().await.unwrap());
+    let branch = fork(&runtime, 0).await;
+    let there = runtime.branches().enter(branch).await.unwrap();
+    there.bus().send(named("p", "Put", 1)).await.unwrap();
+    drop(there);
+    gate.is_shut.store(true, Ordering::SeqCst);
+    let merge = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.branches().merge(branch, false).await }
+    });
+    gate.came.acquire().await.unwrap().forget();
+    let shutdown = tokio::spawn({
+        let (runtime, store) = (runtime.clone(), store.clone());
+        async move {
+            runtime.shutdown().await;
+            BranchStore::branch(&*store, branch).await.unwrap().unwrap().status
+        }
+    });
+    while !matches!(runtime.branches().enter(branch).await, Err(BranchError::Draining)) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Time in which one that does not wait ends.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    open.send(()).unwrap();
+    assert!(merge.await.unwrap().unwrap().report.merged);
+    assert_eq!(shutdown.await.unwrap(), BranchStatus::Merged);
 }
 
 #[tokio::test]

@@ -181,7 +181,12 @@ async fn answers(context: &Context) -> bool {
     use super::super::{healthcheck::own, remote::Remote};
     let Ok(url) = own(context.settings.http.bind_address) else { return false };
     let Ok(remote) = Remote::new(&url, context.timeout) else { return false };
-    remote.document("/version").await.is_ok_and(|(_, version)| version["name"] == env!("CARGO_PKG_NAME"))
+    // One that asks for a key, or still waits for its database, refuses with a problem of its own kind.
+    let is_ours = |said: &serde_json::Value| {
+        let refuses = said["type"].as_str().is_some_and(|kind| kind.starts_with("/problems/"));
+        refuses || said["name"] == env!("CARGO_PKG_NAME")
+    };
+    remote.document("/version").await.is_ok_and(|(_, said)| is_ours(&said))
 }
 
 #[cfg(not(feature = "http"))]

@@ -4,15 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     EventId, EventType, Metadata, NewEvent, StreamHead,
+    branches::{ForkAt, NewFork},
+    command_bus::{Action, CommandRequest},
     envelope::EventBody,
     error::CommandError,
     ports::{AppendBatch, AppendUnit, OperationStatus, StreamClaim, UnitOutcome},
+    query_bus::QueryRequest,
 };
 use event_sourcing_cqrs::{
     app::{App, AppError},
     domain::user::{RegisterUser, User},
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::canaries::{ended_of, erase, found, found_below, live, people};
 use crate::support::{eventually, settings_for};
@@ -84,6 +87,37 @@ async fn another_replica_reads_nothing_once_its_memory_of_the_key_runs_out() {
     for app in [here, there] {
         app.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_branch_shows_nothing_of_a_person_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&url_in(&folder), 200).await;
+    let everyone = people("p", 1);
+    live(&app, &everyone).await;
+    let head = app.runtime().feed().head().await.unwrap();
+    let fork = NewFork { name: "b".to_owned(), at: ForkAt::Position(head), key: None };
+    let (branch, _) = app.runtime().branches().create(fork).await.unwrap();
+    let branch = app.runtime().branches().enter(branch.id).await.unwrap();
+    for session in 0..3 {
+        let data = to_raw_value(&json!({ "session_id": format!("s{session}") })).unwrap().into();
+        let action = Action::Named { command_type: "LogOutUser".to_owned(), data };
+        branch.bus().send(CommandRequest::new(everyone[0].id(), action, Duration::from_secs(30))).await.unwrap();
+    }
+    let shown = || async {
+        let filters = json!({ "user_id": everyone[0].id }).to_string();
+        let row = branch.queries().ask(QueryRequest::new("GetUser", &filters).unwrap()).await.unwrap();
+        let to = event_sourcing_actors::Sequence(u64::MAX);
+        let state = branch.history().state_at(&everyone[0].id(), to, true).await.unwrap().unwrap();
+        [row.data.to_vec(), state.state.to_vec()]
+    };
+    assert!(shown().await.iter().all(|bytes| everyone[0].is_in(bytes)), "it is read before");
+    assert_eq!(erase(&app, &everyone).await[0].status, OperationStatus::Succeeded);
+    for bytes in shown().await {
+        assert!(!everyone[0].is_in(&bytes), "{}", String::from_utf8_lossy(&bytes));
+    }
+    drop(branch);
+    app.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,18 @@
 //! What is erased stays erased: over a kill in the middle, over a process that never comes back, and over a database that is
 //! restored from a backup in which it was still there.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use event_sourcing_actors::{
     Limits, Runtime, RuntimeBuilder,
     catalog::Catalog,
     master_keys::MasterKeys,
     memory::MemoryStore,
-    ports::{OperationStatus, SystemClock},
+    ports::{OperationStatus, StoreError, SystemClock, Tombstone, Tombstones},
 };
 use event_sourcing_cqrs::{
     app::App,
@@ -17,6 +21,7 @@ use event_sourcing_cqrs::{
         user::{RegisterUser, User},
     },
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 
 use super::canaries::{Person, erase, found_below, live, people, state, user};
@@ -195,6 +200,10 @@ async fn every_replica_writes_down_what_any_of_them_erased() {
 
 /// A process on a shared store that looks often for what others left behind.
 async fn process(store: &Arc<MemoryStore>, key_life: Duration) -> Runtime {
+    process_with(store, key_life, Arc::new(List::default())).await
+}
+
+async fn process_with(store: &Arc<MemoryStore>, key_life: Duration, list: Arc<List>) -> Runtime {
     let mut catalog = Catalog::default();
     domain::register(&mut catalog).unwrap();
     let limits = Limits {
@@ -205,7 +214,87 @@ async fn process(store: &Arc<MemoryStore>, key_life: Duration) -> Runtime {
     };
     let masters = MasterKeys::parse(&"07".repeat(32)).unwrap();
     let builder = RuntimeBuilder::new(store.clone(), store.clone()).views(store.clone()).catalog(catalog);
-    builder.subject_keys(store.clone(), masters).limits(limits).start().await.unwrap()
+    builder.subject_keys(store.clone(), masters).tombstones(list).limits(limits).start().await.unwrap()
+}
+
+/// The list outside of the database, which several processes share.
+#[derive(Debug, Default)]
+struct List(Mutex<Vec<Tombstone>>);
+
+impl Tombstones for List {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Tombstone>, StoreError>> {
+        async { Ok(self.0.lock().unwrap().clone()) }.boxed()
+    }
+
+    fn add<'a>(&'a self, tombstones: &'a [Tombstone]) -> BoxFuture<'a, Result<(), StoreError>> {
+        async {
+            self.0.lock().unwrap().extend_from_slice(tombstones);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// The lines that say that somebody is erased again.
+    fn again(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("it is erased again")).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn only_who_is_not_being_erased_by_another_process_counts_as_brought_back() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer({
+        let lines = lines.clone();
+        move || lines.clone()
+    });
+    // All tasks of this test run on its thread.
+    let _logged = tracing::subscriber::set_default(subscriber.finish());
+    let (store, list) = (Arc::new(MemoryStore::new(Arc::new(SystemClock))), Arc::new(List::default()));
+    let first = process_with(&store, Duration::from_secs(600), list.clone()).await;
+    for person in people("p", 2) {
+        let register = RegisterUser { user_id: None, email: person.email.clone(), name: person.name.clone() };
+        first.execute::<User>(person.id.as_str(), register).await.unwrap();
+    }
+    let [under_way, brought_back] = [0, 1].map(|number| people("p", 2)[number].id());
+    // The key of one is destroyed, and the log does not say so yet.
+    let begun = first.erasures().erase(under_way.clone(), "tester").await.unwrap();
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(60);
+    while list.0.lock().unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < give_up, "it is not on the list");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The other one is on the list, and a backup has brought everything else back.
+    let tombstone = Tombstone { destroyed_at: chrono::DateTime::UNIX_EPOCH, subject: brought_back.clone() };
+    list.add(&[tombstone]).await.unwrap();
+
+    let second = process_with(&store, Duration::from_secs(600), list.clone()).await;
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(60);
+    while lines.again().is_empty() {
+        assert!(tokio::time::Instant::now() < give_up, "nobody is erased again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(second.erasures().erase(under_way, "tester").await.unwrap().id, begun.id, "there is one operation");
+    let again = lines.again();
+    assert!(again.len() == 1 && again[0].contains(brought_back.as_str()), "{again:?}");
+    second.shutdown().await;
+    first.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,11 @@ export async function newest(query, end, wanted, signal) {
       cursor = more.next_cursor;
       found.push(...more.events.filter((event) => event.position <= before));
     }
+    if (cursor < before && found.length >= LIMIT && window > LIMIT) {
+      // The newest of the window were not reached.
+      window = Math.max(LIMIT, window >> 2);
+      continue;
+    }
     events.push(...found.reverse());
     before = after;
     window *= 4;

@@ -6,7 +6,7 @@ import { dateTime, number, fromField } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { go, link } from '../base/router.js';
 import { badge, busy, button, field, heading, input, panel, positionLink, select, table } from '../parts/controls.js';
-import { confirm } from '../parts/notice.js';
+import { announce, confirm } from '../parts/notice.js';
 import { empty, failure, show } from '../parts/states.js';
 import { available } from '../parts/unavailable.js';
 
@@ -79,8 +79,12 @@ export async function page({ signal }) {
 function list(items, signal, load) {
   const remove = (branch) => async () => {
     if (!(await confirm(t('Delete the branch {name}?', { name: branch.name }), t('Its events are gone; main stays as it is.'), t('Delete it')))) return;
-    await call('DELETE', `/api/v1/branches/${segment(branch.branch_id)}`, { signal });
-    load();
+    try {
+      await call('DELETE', `/api/v1/branches/${segment(branch.branch_id)}`, { signal });
+      load();
+    } catch (error) {
+      if (!signal.aborted) announce(error.message, 'bad');
+    }
   };
   const row = (branch) => {
     const gone = button(t('Delete'), () => busy(gone, remove(branch)));

@@ -84,6 +84,7 @@ class Events {
     this.reading.abort();
     this.reading = new AbortController();
     this.isLive = false;
+    this.streamCursor = undefined;
     this.showButtons();
     const { signal } = this.reading;
     this.counter.textContent = '';
