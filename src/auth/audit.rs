@@ -61,10 +61,18 @@ impl Act {
     }
 }
 
-/// A line to write, and who waits for it.
+/// What is written at once.
+#[derive(Debug)]
+enum Work {
+    Lines(Vec<AuditRecord>),
+    /// What was gathered until its turn comes.
+    Gathered,
+}
+
+/// Something to write, and who waits for it.
 #[derive(Debug)]
 struct Job {
-    lines: Vec<AuditRecord>,
+    work: Work,
     written: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
@@ -108,7 +116,7 @@ impl Audit {
     /// # Errors
     /// [`StoreError`]: nothing is recorded, so nothing may be done.
     pub async fn begin(&self, act: Act) -> Result<Begun, StoreError> {
-        self.write_now(vec![act.line(self.now(), Outcome::Begun, None, 1)]).await?;
+        self.write_now(Work::Lines(vec![act.line(self.now(), Outcome::Begun, None, 1)])).await?;
         Ok(Begun { audit: self.clone(), act: Some(act) })
     }
 
@@ -127,16 +135,10 @@ impl Audit {
     /// # Errors
     /// [`StoreError`].
     pub async fn list(&self, before: Option<Uuid>, limit: NonZeroU32) -> Result<Vec<AuditRecord>, StoreError> {
-        if before.is_none() {
-            self.flush().await?;
+        if before.is_none() && !self.lock().0.is_empty() {
+            self.write_now(Work::Gathered).await?;
         }
         self.store.audit(before, limit).await
-    }
-
-    /// Writes what was gathered.
-    async fn flush(&self) -> Result<(), StoreError> {
-        let lines = self.drained();
-        if lines.is_empty() { Ok(()) } else { self.write_now(lines).await }
     }
 
     fn drained(&self) -> Vec<AuditRecord> {
@@ -150,10 +152,10 @@ impl Audit {
         lines
     }
 
-    async fn write_now(&self, lines: Vec<AuditRecord>) -> Result<(), StoreError> {
+    async fn write_now(&self, work: Work) -> Result<(), StoreError> {
         let gone = |_| StoreError::Unavailable { reason: "the audit takes nothing any more".to_owned() };
         let (written, answer) = oneshot::channel();
-        let job = Job { lines, written: Some(written) };
+        let job = Job { work, written: Some(written) };
         self.queue.try_send(job).map_err(|_| StoreError::Unavailable { reason: "the audit is full".to_owned() })?;
         answer.await.unwrap_or_else(|error| Err(gone(error)))
     }
@@ -168,7 +170,7 @@ impl Audit {
                     Some(job) => self.store(job).await,
                     None => return,
                 },
-                _ = due.tick() => self.store_gathered().await,
+                _ = due.tick() => drop(self.store_gathered().await),
                 () = stop.cancelled() => break,
             }
         }
@@ -176,11 +178,14 @@ impl Audit {
         while let Some(job) = jobs.recv().await {
             self.store(job).await;
         }
-        self.store_gathered().await;
+        drop(self.store_gathered().await);
     }
 
     async fn store(&self, job: Job) {
-        let result = self.store.record(job.lines).await;
+        let result = match job.work {
+            Work::Lines(lines) => self.store.record(lines).await,
+            Work::Gathered => self.store_gathered().await,
+        };
         if let (Err(error), None) = (&result, &job.written) {
             tracing::error!(%error, "the outcome of an administrative act could not be recorded");
         }
@@ -190,16 +195,19 @@ impl Audit {
         }
     }
 
-    async fn store_gathered(&self) {
+    /// What fails is told here: mostly nobody waits for it.
+    async fn store_gathered(&self) -> Result<(), StoreError> {
         let lines = self.drained();
         if lines.is_empty() {
-            return;
+            return Ok(());
         }
         let count: u64 = lines.iter().map(|line| line.count).sum();
         tracing::warn!(count, callers = lines.len(), "requests were refused; the audit says whose");
-        if let Err(error) = self.store.record(lines).await {
+        let recorded = self.store.record(lines).await;
+        if let Err(error) = &recorded {
             tracing::error!(%error, count, "refused acts could not be recorded");
         }
+        recorded
     }
 }
 
@@ -228,12 +236,13 @@ impl Begun {
     /// [`StoreError`].
     pub async fn ended(mut self, outcome: Outcome, status: Option<u16>) -> Result<(), StoreError> {
         let Some(act) = self.act.take() else { return Ok(()) };
-        self.audit.write_now(vec![act.line(self.audit.now(), outcome, status, 1)]).await
+        self.audit.write_now(Work::Lines(vec![act.line(self.audit.now(), outcome, status, 1)])).await
     }
 
     fn tell(&mut self, outcome: Outcome, status: Option<u16>) {
         let Some(act) = self.act.take() else { return };
-        let job = Job { lines: vec![act.line(self.audit.now(), outcome, status, 1)], written: None };
+        let work = Work::Lines(vec![act.line(self.audit.now(), outcome, status, 1)]);
+        let job = Job { work, written: None };
         if self.audit.queue.try_send(job).is_err() {
             tracing::error!(act = act.act, "the outcome of an administrative act could not be recorded");
         }

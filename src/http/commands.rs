@@ -28,7 +28,6 @@ pub(super) async fn send(mut call: Call) -> Answer {
     let id: String = envelope.required("aggregate_id", "a text");
     let data = envelope.object("data");
     envelope.finish()?;
-    call.enter_branch().await?;
     let action = Action::Named { command_type: command_type.clone(), data: data.into() };
     let accepted = call.submit(&id, &body, action, |pointer| format!("/data{pointer}"), None).await?;
     Ok(call.located(accepted.answer(&command_type, StatusCode::OK)))
@@ -64,7 +63,6 @@ pub(super) async fn append(mut call: Call) -> Answer {
         envelope.finish()?;
         events.push("", None, &event_type, data);
     }
-    call.enter_branch().await?;
     let aggregate_type = aggregate_type.and_then(|name| events.noted("/aggregate_type", AggregateType::new(name)));
     let Events { events, errors } = events;
     let early = (!errors.is_empty()).then(|| Problem::invalid(error::VALIDATION_FAILED, errors));
@@ -158,7 +156,7 @@ fn text(value: &RawValue) -> Result<String, &'static str> {
 impl Call {
     /// Sends an action through the bus. `early` is what is wrong with it already: told after what weighs more.
     async fn submit(
-        &self,
+        &mut self,
         id: &str,
         body: &[u8],
         action: Action,
@@ -169,6 +167,7 @@ impl Call {
             .map_err(|reason| Problem::at(error::INVALID_ID, "/aggregate_id", reason.to_string()))?;
         self.check_ids()?;
         let (expected, idempotency) = (self.expected()?, self.idempotency(body)?);
+        self.enter_branch().await?;
         let mut query = self.query();
         let dry_run = query.flag("dry_run").unwrap_or(false);
         if let Some(problem) = early.or(query.finish().err()) {

@@ -15,10 +15,10 @@ use crate::{
 /// Every effective setting with its source, as the word `config show` prints them.
 pub(super) async fn show(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
-    call.query().finish()?;
     let Some(settings) = &call.server.context.settings else {
         return Err(Problem::new(error::NOT_FOUND, "the program that embeds this server shows no settings"));
     };
+    call.query().finish()?;
     Ok(reply::json(&Page::<_, String>::whole(settings.iter().collect())))
 }
 

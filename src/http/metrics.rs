@@ -89,6 +89,7 @@ fn features() -> String {
     let features = [
         ("console", cfg!(feature = "console")),
         ("http", cfg!(feature = "http")),
+        ("jwt", cfg!(feature = "jwt")),
         ("otlp", cfg!(feature = "otlp")),
         ("postgres", cfg!(feature = "postgres")),
         ("redis", cfg!(feature = "redis")),

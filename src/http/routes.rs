@@ -184,6 +184,8 @@ pub struct RouteAccess {
     pub role: Option<Role>,
     /// Whether it is recorded in the audit.
     pub is_audited: bool,
+    /// Whether it is not counted against any quota.
+    pub is_exempt: bool,
 }
 
 /// Every path and method with the role it demands.
@@ -197,6 +199,7 @@ pub fn access_table() -> impl Iterator<Item = RouteAccess> {
                 Demand::Role(role) => Some(role),
             },
             is_audited: entry.is_audited,
+            is_exempt: entry.is_exempt,
         })
     })
 }

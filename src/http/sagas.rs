@@ -41,8 +41,8 @@ pub(super) async fn start(mut call: Call) -> Answer {
     let data = envelope.object("data");
     let timeout_ms: Option<i128> = envelope.optional("timeout_ms", "a whole number of milliseconds");
     envelope.finish()?;
-    call.enter_branch().await?;
     let caller = call.caller(&body)?;
+    call.enter_branch().await?;
     let preferences = Preferences { is_lenient: None, ..Preferences::of(&call.headers) };
     let started = async {
         call.query().finish()?;

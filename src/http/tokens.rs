@@ -17,11 +17,12 @@ use crate::{
 /// Keys, newest first; of each everything but the key.
 pub(super) async fn list(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
+    let auth = auth(&call)?;
     let mut query = call.query();
     let before = query.parsed("cursor", "a token id");
     let limit = query.limit();
     query.finish()?;
-    let tokens = auth(&call)?.tokens(before, limit).await?;
+    let tokens = auth.tokens(before, limit).await?;
     let items = tokens.into_iter().map(Token::from).collect();
     Ok(reply::json(&Page::new(items, limit.get(), |last: &Token| last.token_id)))
 }
@@ -34,15 +35,16 @@ pub(super) async fn create(mut call: Call) -> Answer {
     let names: Vec<String> = envelope.required("roles", "a list of roles");
     let expires_at: Option<Option<String>> = envelope.optional("expires_at", "an instant such as 2030-01-01T00:00:00Z");
     envelope.finish()?;
-    call.query().finish()?;
     let expires_at = expires_at.flatten().map(|text| instant(&text)).transpose()?;
+    let auth = auth(&call)?;
+    call.query().finish()?;
     let roles = names.iter().enumerate().map(|(index, name)| {
         name.parse().map_err(|error: UnknownRole| {
             Problem::at(error::VALIDATION_FAILED, format!("/roles/{index}"), error.to_string())
         })
     });
     let new = NewToken { name: name.flatten(), roles: roles.collect::<Result<_, _>>()?, expires_at };
-    let (key, token) = auth(&call)?.create_token(new, &call.principal().name).await?;
+    let (key, token) = auth.create_token(new, &call.principal().name).await?;
     let mut response = reply::json(&CreatedToken { key: key.expose().to_owned(), token: token.into() });
     *response.status_mut() = StatusCode::CREATED;
     Ok(reply::unstored(response))

@@ -26,7 +26,8 @@ use crate::{
 
 const DESCRIPTION: &str = "JSON in, JSON out, UTF-8. Every 4xx and 5xx is `application/problem+json`; its `type` leads to a \
 page about it. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere. Every answer carries `X-Request-Id`, \
-`X-Correlation-Id`, `X-Causation-Id` and `traceparent`; what the client sent of them, if it is usable, and else what was made.";
+`X-Correlation-Id`, `X-Causation-Id` and `traceparent`; what the client sent of them, if it is usable, and else what was made. \
+Where requests are counted, every counted answer carries `RateLimit-Policy` and `RateLimit`.";
 
 const BEARER: &str = "An API key or a JSON web token. Servers with `auth.mode: none` ask for none.";
 
@@ -190,14 +191,10 @@ fn written(operation: &Operation, components: &mut Components, registered: Regis
 
 /// What an operation may answer beside its successes: its own codes, and those that follow from its path and body.
 pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
-    let mut codes = vec![error::INTERNAL];
+    // A parameter that is none is refused.
+    let mut codes = vec![error::INTERNAL, error::VALIDATION_FAILED];
     if operation.path.starts_with("/api/") {
-        codes.extend([
-            error::NOT_ACCEPTABLE,
-            error::VALIDATION_FAILED,
-            error::STORE_UNAVAILABLE,
-            error::INTEGRITY_VIOLATION,
-        ]);
+        codes.extend([error::NOT_ACCEPTABLE, error::STORE_UNAVAILABLE, error::INTEGRITY_VIOLATION]);
     }
     if names(operation.path).next().is_some() {
         codes.push(error::INVALID_ID);
@@ -213,13 +210,12 @@ pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
     if takes_branch(operation.path) {
         codes.extend([error::UNKNOWN_BRANCH, error::BRANCH_CLOSED, error::OVERLOADED, error::DRAINING]);
     }
-    if access_of(operation).is_some_and(|access| access.role.is_some()) {
-        codes.extend([
-            error::UNAUTHENTICATED,
-            error::FORBIDDEN,
-            error::RATE_LIMITED,
-            error::AUTHENTICATION_UNAVAILABLE,
-        ]);
+    let access = access_of(operation);
+    if access.is_some_and(|access| access.role.is_some()) {
+        codes.extend([error::UNAUTHENTICATED, error::FORBIDDEN, error::AUTHENTICATION_UNAVAILABLE]);
+    }
+    if access.is_some_and(|access| !access.is_exempt) {
+        codes.push(error::RATE_LIMITED);
     }
     codes.extend(operation.codes);
     codes.sort_by_key(|code| code.name);
@@ -287,7 +283,8 @@ fn problem(status: StatusCode, codes: &[&Code], components: &mut Components) -> 
     let base = components.output_generator().subschema_for::<error::Document<'static>>().to_value();
     let own = json!({ "properties": { "code": { "enum": names }, "status": { "const": status.as_u16() } } });
     let headers: &[&str] = match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => &["Retry-After"],
+        StatusCode::SERVICE_UNAVAILABLE => &["Retry-After"],
+        StatusCode::TOO_MANY_REQUESTS => &["Retry-After", "RateLimit-Policy", "RateLimit"],
         StatusCode::UNAUTHORIZED => &["WWW-Authenticate"],
         _ => &[],
     };
@@ -313,6 +310,8 @@ const HEADERS: &[(&str, &str, &str)] = &[
     ),
     ("Preference-Applied", r#"{"type":"string"}"#, "Which preferences were heeded."),
     ("Retry-After", r#"{"type":"string","pattern":"^[0-9]+$"}"#, "Seconds to wait before the request is sent again."),
+    ("RateLimit-Policy", r#"{"type":"string"}"#, "The caller's quota: requests `q` in `w` seconds."),
+    ("RateLimit", r#"{"type":"string"}"#, "What is left of it: requests `r`, and the seconds `t` until more are."),
     ("WWW-Authenticate", r#"{"type":"string"}"#, "How to authenticate."),
 ];
 

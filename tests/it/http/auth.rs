@@ -162,6 +162,9 @@ async fn admins_make_list_and_revoke_keys_over_http() {
         assert_problem(&reply, 422, "validation-failed");
         assert_eq!(reply.json()["errors"][0]["pointer"], pointer);
     }
+    let soon = json!({ "roles": ["writer"], "expires_at": "soon" }).to_string();
+    let reply = guarded.ask("POST", "/api/v1/tokens?strange=1", Some(&admin), &soon).await;
+    assert_problem(&reply, 400, "invalid-time");
     let nobody = "/api/v1/tokens/01890000-0000-7000-8000-000000000000";
     assert_problem(&guarded.ask("DELETE", nobody, Some(&admin), "").await, 404, "unknown-token");
     assert_problem(&guarded.ask("DELETE", "/api/v1/tokens/x", Some(&admin), "").await, 400, "invalid-id");
@@ -211,7 +214,9 @@ async fn without_authentication_everybody_may_do_everything() {
     assert_eq!(server.send("GET", "/version", &[("authorization", "nonsense")], b"").await.status, 200);
     server.account("a", 1).await;
     assert_eq!(server.get("/api/v1/events/a").await.json()["events"][0]["metadata"]["actor"], "anonymous");
-    assert_eq!(server.get("/api/v1/tokens").await.status, 404, "there is nowhere to keep keys");
+    for path in ["/api/v1/tokens", "/api/v1/tokens?strange=1", "/api/v1/audit?strange=1"] {
+        assert_eq!(server.get(path).await.status, 404, "there is nowhere to keep keys");
+    }
 }
 
 #[tokio::test]

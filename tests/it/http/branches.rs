@@ -441,8 +441,12 @@ async fn what_is_wrong_with_a_branch_is_told() {
             ("queries", json!({ "query_type": "GetAccountBalance", "filters": { "account_id": "a" } })),
             ("sagas", json!({ "saga_type": "TransferSaga" })),
         ] {
-            let reply = server.post(&format!("/api/v1/{path}?branch={id}"), &body.to_string()).await;
-            assert_problem(&reply, 404, "unknown-branch");
+            let at = format!("/api/v1/{path}?branch={id}");
+            assert_problem(&server.post(&at, &body.to_string()).await, 404, "unknown-branch");
+            if ["commands", "events", "sagas"].contains(&path) {
+                let wrong = [("idempotency-key", "a b")];
+                assert_problem(&server.post_with(&at, &wrong, &body.to_string()).await, 400, "malformed-header");
+            }
         }
         for path in ["", "/diff"] {
             assert_problem(&server.get(&format!("{BRANCHES}/{id}{path}")).await, 404, "unknown-branch");

@@ -1,5 +1,6 @@
 //! The OpenAPI document is complete, and what the server really answers is what it says.
 
+mod edges;
 mod embedded;
 mod hostile;
 mod walk;
@@ -43,6 +44,10 @@ struct Whole {
 
 impl Whole {
     async fn start() -> Self {
+        Self::with(HttpOptions::default()).await
+    }
+
+    async fn with(options: HttpOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("projections.yaml"), DECLARATIONS).unwrap();
         let source = Source { config_dir: Some(folder.path().to_owned()), ..Source::default() };
@@ -57,7 +62,7 @@ impl Whole {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, context.clone(), HttpOptions::default(), shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, context.clone(), options, shutdown.clone()));
         let server = TestServer { address, runtime: app.runtime().clone(), context, shutdown, serving };
         Self { server, app, _folder: folder, _log: Box::new(log) }
     }
@@ -108,9 +113,16 @@ impl Judged {
         for name in ["x-request-id", "x-correlation-id", "x-causation-id", "traceparent"] {
             assert!(reply.header(name).is_some(), "{what} without {name}");
         }
-        for name in
-            ["etag", "location", "retry-after", "preference-applied", "idempotency-replayed", "www-authenticate"]
-        {
+        for name in [
+            "etag",
+            "location",
+            "retry-after",
+            "preference-applied",
+            "idempotency-replayed",
+            "www-authenticate",
+            "ratelimit",
+            "ratelimit-policy",
+        ] {
             let told = answer["headers"].as_object().unwrap().keys().any(|known| known.eq_ignore_ascii_case(name));
             assert!(told || reply.header(name).is_none(), "{what} with the header {name}, which the document lacks");
         }

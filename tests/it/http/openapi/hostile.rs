@@ -8,7 +8,7 @@ use super::{Judged, Whole};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// The path with something in place of its parameters.
-fn filled(path: &str) -> String {
+pub(super) fn filled(path: &str) -> String {
     let part = |part: &str| match part {
         "{operation_id}" => "01890000-0000-7000-8000-000000000000".to_owned(),
         "{position}" => "1".to_owned(),
