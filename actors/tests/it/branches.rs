@@ -107,8 +107,13 @@ async fn one_that_takes_long_to_end_holds_up_no_other() {
         let runtime = runtime.clone();
         async move { runtime.branches().enter(three).await.map(drop) }
     });
+    let mut before_the_end = 0;
     while !matches!(bus.send(named("p", "Put", 1)).await, Err(CommandError::Draining)) {
+        before_the_end += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..before_the_end {
+        assert!(matches!(log.next().await, Some(Ok(_))), "what was written is followed");
     }
     let entered = tokio::time::timeout(Duration::from_secs(60), runtime.branches().enter(two)).await;
     assert!(Arc::ptr_eq(&entered.expect("the one that ends is in nobody's way").unwrap(), &second));

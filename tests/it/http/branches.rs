@@ -382,6 +382,15 @@ async fn merges_from_two_processes_at_once_have_one_effect() {
     .await;
 }
 
+/// Paths and bodies that write.
+fn writes() -> [(&'static str, Value); 3] {
+    [
+        ("commands", json!({ "command_type": "DepositMoney", "aggregate_id": "a", "data": { "amount": 1 } })),
+        ("events", json!({ "aggregate_id": "a", "event_type": "MoneyDeposited", "data": {} })),
+        ("sagas", json!({ "saga_type": "TransferSaga" })),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_branch_is_told() {
     let server = TestServer::with_views().await;
@@ -433,20 +442,19 @@ async fn what_is_wrong_with_a_branch_is_told() {
         for path in ["events", "events/a", "aggregates", "aggregates/a", "aggregates/a/diff", "sagas", "sagas/s"] {
             assert_problem(&server.get(&format!("/api/v1/{path}?branch={id}")).await, 404, "unknown-branch");
         }
-        for (path, body) in [
-            ("commands", json!({ "command_type": "DepositMoney", "aggregate_id": "a", "data": { "amount": 1 } })),
-            ("events", json!({ "aggregate_id": "a", "event_type": "MoneyDeposited", "data": {} })),
+        let reads = [
             ("replay", json!({ "aggregate_id": "a" })),
             ("temporal-query", json!({ "aggregate_id": "a", "at": "2999-01-01T00:00:00Z" })),
             ("queries", json!({ "query_type": "GetAccountBalance", "filters": { "account_id": "a" } })),
-            ("sagas", json!({ "saga_type": "TransferSaga" })),
-        ] {
-            let at = format!("/api/v1/{path}?branch={id}");
-            assert_problem(&server.post(&at, &body.to_string()).await, 404, "unknown-branch");
-            if ["commands", "events", "sagas"].contains(&path) {
-                let wrong = [("idempotency-key", "a b")];
-                assert_problem(&server.post_with(&at, &wrong, &body.to_string()).await, 400, "malformed-header");
-            }
+        ];
+        for (path, body) in reads.into_iter().chain(writes()) {
+            let reply = server.post(&format!("/api/v1/{path}?branch={id}"), &body.to_string()).await;
+            assert_problem(&reply, 404, "unknown-branch");
+        }
+        let wrong_key = [("idempotency-key", "a b")];
+        for (path, body) in writes() {
+            let reply = server.post_with(&format!("/api/v1/{path}?branch={id}"), &wrong_key, &body.to_string()).await;
+            assert_problem(&reply, 400, "malformed-header");
         }
         for path in ["", "/diff"] {
             assert_problem(&server.get(&format!("{BRANCHES}/{id}{path}")).await, 404, "unknown-branch");
