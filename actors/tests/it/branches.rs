@@ -235,7 +235,7 @@ impl Authorizer for Gate {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_waits_for_a_merge_that_is_under_way() {
     let store = store();
-    let (open, gate) = std::sync::mpsc::channel();
+    let (open, gate) = std::sync::mpsc::sync_channel(1);
     let gate = Arc::new(Gate {
         is_shut: AtomicBool::new(false),
         came: tokio::sync::Semaphore::new(0),
