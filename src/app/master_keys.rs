@@ -1,6 +1,11 @@
-//! The file of the master keys: read, or made where a store has none yet.
+//! The file of the master keys: read, or made where a store has none yet. Replicas for which none is named share one that
+//! their database keeps.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use event_sourcing_actors::{
     RuntimeBuilder,
@@ -9,7 +14,7 @@ use event_sourcing_actors::{
 };
 
 use super::{Storage, tombstones::TombstoneFile};
-use crate::settings::Settings;
+use crate::settings::{Database, Settings};
 
 /// Why master keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -55,25 +60,57 @@ pub(super) async fn into_builder(
     settings: &Settings,
 ) -> Result<RuntimeBuilder, MasterKeyError> {
     let (keys, id) = (storage.subject_keys(), storage.id());
-    let masters = load(settings.master_key_file(id).as_deref(), &keys).await?;
-    let builder = builder.subject_keys(keys, masters);
+    let is_shared = matches!(settings.event_store.database_url, Database::Postgres { .. });
+    let place = match (settings.master_key_file(id), &settings.erasure.master_key_file) {
+        (None, _) => Place::Memory,
+        (Some(file), None) if is_shared && !file.exists() => Place::Store(file),
+        (Some(file), _) => Place::File(file),
+    };
+    let builder = builder.subject_keys(keys.clone(), load(place, &keys).await?);
     Ok(match settings.tombstone_file(id).zip(id) {
         Some((file, id)) => builder.tombstones(Arc::new(TombstoneFile::new(file, id))),
         None => builder,
     })
 }
 
-/// The master keys in a file; without a file, those of a store that is gone with the process.
-///
-/// A missing file is made, unless the store names a master key already: a new one could not open what is there.
-async fn load(file: Option<&Path>, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {
-    let Some(file) = file else { return Ok(MasterKeys::random()) };
+/// Where master keys lie.
+enum Place {
+    /// The store is gone with the process.
+    Memory,
+    /// In the database, for replicas that share nothing else. A file there of an older time would go before.
+    Store(PathBuf),
+    File(PathBuf),
+}
+
+async fn load(place: Place, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {
+    match place {
+        Place::Memory => Ok(MasterKeys::random()),
+        Place::File(file) => in_file(&file, keys).await,
+        Place::Store(file) => {
+            let kept = keys.kept_master(Some(&MasterKeys::random())).await?;
+            let needed = keys.appoint(&[], kept.as_ref().map_or("", MasterKeys::current)).await?;
+            let Some(kept) = kept.filter(|kept| kept.current() == needed) else {
+                return Err(MasterKeyError::Missing { file: file.display().to_string(), needed });
+            };
+            tracing::warn!(
+                "the master key lies in the database, so a copy of that shows personal data: erasure.master_key_file takes \
+                 it out"
+            );
+            Ok(kept)
+        }
+    }
+}
+
+/// The master keys in a file. A missing one is made, of the key that the store keeps, or of a new one if none stands: a new
+/// one could not open what is there.
+async fn in_file(file: &Path, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {
     let name = file.display().to_string();
     // Small, and before anything is served.
     match read(file) {
         Ok(text) => MasterKeys::parse(&text).map_err(|problem| MasterKeyError::Content { file: name, problem }),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            let new = MasterKeys::random();
+            let kept = keys.kept_master(None).await?;
+            let new = kept.unwrap_or_else(MasterKeys::random);
             make(file, &new).map_err(|source| MasterKeyError::Io { file: name.clone(), what: "made", source })?;
             // Another process may have been faster, with this file or with another.
             let text = read(file).map_err(|source| MasterKeyError::Io { file: name.clone(), what: "read", source })?;
@@ -145,8 +182,8 @@ mod tests {
     async fn file_is_made_once_for_its_owner_only_and_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let (file, store) = (folder.path().join("deep/keys"), store());
-        let made = load(Some(&file), &store).await.unwrap();
-        let read = load(Some(&file), &store).await.unwrap();
+        let made = load(Place::File(file.clone()), &store).await.unwrap();
+        let read = load(Place::File(file.clone()), &store).await.unwrap();
         assert_eq!(made.current(), read.current());
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no draft is left");
         #[cfg(unix)]
@@ -160,9 +197,9 @@ mod tests {
     async fn lost_file_is_not_replaced_by_a_new_key() {
         let folder = tempfile::tempdir().unwrap();
         let (file, store) = (folder.path().join("keys"), store());
-        load(Some(&file), &store).await.unwrap();
+        load(Place::File(file.clone()), &store).await.unwrap();
         fs::remove_file(&file).unwrap();
-        let error = load(Some(&file), &store).await.unwrap_err();
+        let error = load(Place::File(file.clone()), &store).await.unwrap_err();
         assert!(matches!(error, MasterKeyError::Missing { .. }), "{error}");
         assert!(!file.exists());
     }
@@ -172,7 +209,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
         fs::write(&file, "hunter2").unwrap();
-        let error = load(Some(&file), &store()).await.unwrap_err().to_string();
+        let error = load(Place::File(file), &store()).await.unwrap_err().to_string();
         assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
     }
 }

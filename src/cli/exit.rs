@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError};
+use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError, runtime::StartError};
 use event_sourcing_cqrs::{
     app::{AppError, MasterKeyError},
     auth::AuthError,
@@ -180,7 +180,7 @@ impl From<AppError> for Failure {
                     .and("`serve` and `migrate` make it; --database-url or DATABASE_URL names another");
             }
             AppError::MasterKeys(MasterKeyError::Store(StoreError::Unavailable { .. })) => Exit::Unavailable,
-            AppError::MasterKeys(_) => Exit::Usage,
+            AppError::MasterKeys(_) | AppError::Start(StartError::ForeignMasterKey { .. }) => Exit::Usage,
             AppError::Auth(AuthError::Store(error)) => return error.clone().into(),
             AppError::Store(StoreError::Unavailable { .. }) => Exit::Unavailable,
             AppError::Store(StoreError::Corrupt { .. } | StoreError::ReadOnly { .. }) => Exit::Integrity,

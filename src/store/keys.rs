@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
+    master_keys::MasterKeys,
     ports::{StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
 };
 use uuid::Uuid;
@@ -47,6 +48,13 @@ pub(super) fn tombstones(
         StoredKeyState::Wrapped(_) => None,
     };
     found.filter_map(|key| key.map(tombstone).transpose()).collect()
+}
+
+/// The master keys whose text the database keeps.
+pub(super) fn kept_master(text: Option<String>) -> Result<Option<MasterKeys>, StoreError> {
+    let corrupt =
+        |problem| StoreError::Corrupt { reason: format!("subject_key_master keeps no master key: {problem}") };
+    text.map(|text| MasterKeys::parse(&text).map_err(corrupt)).transpose()
 }
 
 /// What stands after keys were stored; each has a row then.

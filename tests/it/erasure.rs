@@ -6,4 +6,6 @@ mod canaries;
 mod lives;
 mod nowhere;
 mod returns;
+#[cfg(feature = "postgres")]
+mod shared;
 mod words;

@@ -28,14 +28,13 @@ pub mod words;
 use std::{future::Future, time::Duration};
 
 /// Number of the last migration: a new one raises it.
-pub const SCHEMA: i64 = 9;
+pub const SCHEMA: i64 = 10;
 use event_sourcing_cqrs::settings::Settings;
 
-/// The defaults for this database, with the master key of personal data where servers of tests have it.
+/// The defaults for this database, with nothing written beside the tests.
 pub fn settings_for(database_url: &str) -> Settings {
     let mut settings = Settings::default();
     if database_url.starts_with("postgres") {
-        settings.erasure.master_key_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key").into());
         settings.erasure.tombstone_file = Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.erased").into());
     }
     settings

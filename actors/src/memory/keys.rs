@@ -11,6 +11,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::MemoryStore;
 use crate::{
     id::AggregateId,
+    master_keys::MasterKeys,
     ports::{Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
 };
 
@@ -22,6 +23,7 @@ pub(super) struct Keys(Mutex<Contents>);
 struct Contents {
     keys: BTreeMap<AggregateId, StoredKeyState>,
     master: Option<String>,
+    kept_master: Option<MasterKeys>,
 }
 
 impl Keys {
@@ -131,6 +133,21 @@ impl SubjectKeys for MemoryStore {
                 contents.master = Some(to.to_owned());
             }
             Ok(contents.master.clone().unwrap_or_default())
+        }
+        .boxed()
+    }
+
+    fn kept_master<'a>(
+        &'a self,
+        offer: Option<&'a MasterKeys>,
+    ) -> BoxFuture<'a, Result<Option<MasterKeys>, StoreError>> {
+        async move {
+            let mut contents = self.keys.contents();
+            if let (None, Some(offer)) = (&contents.master, offer) {
+                contents.master = Some(offer.current().to_owned());
+                contents.kept_master = Some(offer.clone());
+            }
+            Ok(contents.kept_master.clone())
         }
         .boxed()
     }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{StoreError, Tombstone};
-use crate::id::AggregateId;
+use crate::{id::AggregateId, master_keys::MasterKeys};
 
 /// A subject's key as it is stored: wrapped, or destroyed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,16 @@ pub trait SubjectKeys: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn appoint<'a>(&'a self, from: &'a [String], to: &'a str) -> BoxFuture<'a, Result<String, StoreError>>;
+
+    /// The master keys that the store keeps itself, beside what they wrap: for processes that share nothing but the store.
+    /// An `offer` is appointed and kept if none stands. `None`: the one that stands lies elsewhere. Flushed on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn kept_master<'a>(
+        &'a self,
+        offer: Option<&'a MasterKeys>,
+    ) -> BoxFuture<'a, Result<Option<MasterKeys>, StoreError>>;
 }
 
 /// What stands in place of an error that may have repeated what was erased.

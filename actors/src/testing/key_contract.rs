@@ -5,13 +5,14 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use uuid::Uuid;
 
 use crate::{
     digest::ChainDigest,
     envelope::{Snapshot, StreamHead},
     id::{AggregateId, AggregateType},
+    master_keys::MasterKeys,
     ports::{SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
     version::Sequence,
 };
@@ -54,6 +55,8 @@ listed!(
     keys_of_another_master_are_found_and_wrapped_anew,
     rewrapping_changes_only_the_very_key,
     master_is_named_once_and_replaced_by_who_knows_it,
+    a_master_is_kept_only_where_none_stands,
+    a_master_elsewhere_is_not_replaced_by_a_kept_one,
     makers_of_the_same_keys_do_not_wait_for_each_other,
     erased_stream_takes_no_snapshot_any_more,
 );
@@ -158,6 +161,26 @@ async fn master_is_named_once_and_replaced_by_who_knows_it(store: Tested) {
     assert_eq!(store.appoint(&[], "m2").await.unwrap(), "m1", "who does not know it must not replace it");
     assert_eq!(store.appoint(&["m0".to_owned(), "m1".to_owned()], "m2").await.unwrap(), "m2");
     assert_eq!(store.appoint(&[], "m2").await.unwrap(), "m2");
+}
+
+async fn a_master_is_kept_only_where_none_stands(store: Tested) {
+    assert!(store.kept_master(None).await.unwrap().is_none());
+    let offers = [MasterKeys::random(), MasterKeys::random(), MasterKeys::random()];
+    let all = join_all(offers.iter().map(|offer| store.kept_master(Some(offer)))).await;
+    let all: Vec<MasterKeys> = all.into_iter().map(|kept| kept.unwrap().unwrap()).collect();
+    let first = &all[0];
+    assert!(all.iter().all(|kept| kept.to_text() == first.to_text()), "all have the same: {all:?}");
+    assert!(offers.iter().any(|offer| offer.to_text() == first.to_text()));
+    assert_eq!(store.appoint(&[], "m1").await.unwrap(), first.current(), "it is the one that is appointed");
+    assert_eq!(store.appoint(&[first.current().to_owned()], "m1").await.unwrap(), "m1");
+    let still = store.kept_master(Some(&MasterKeys::random())).await.unwrap().unwrap();
+    assert_eq!(still.to_text(), first.to_text(), "a rotation leaves it");
+}
+
+async fn a_master_elsewhere_is_not_replaced_by_a_kept_one(store: Tested) {
+    assert_eq!(store.appoint(&[], "m1").await.unwrap(), "m1");
+    assert!(store.kept_master(Some(&MasterKeys::random())).await.unwrap().is_none());
+    assert_eq!(store.appoint(&[], "m2").await.unwrap(), "m1");
 }
 
 async fn makers_of_the_same_keys_do_not_wait_for_each_other(store: Tested) {

@@ -131,4 +131,10 @@ impl SubjectKeys for Counted {
     ) -> futures_util::future::BoxFuture<'a, Result<String, StoreError>> {
         self.inner.appoint(from, to)
     }
+    fn kept_master<'a>(
+        &'a self,
+        offer: Option<&'a MasterKeys>,
+    ) -> futures_util::future::BoxFuture<'a, Result<Option<MasterKeys>, StoreError>> {
+        self.inner.kept_master(offer)
+    }
 }

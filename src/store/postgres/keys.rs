@@ -5,13 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
+    master_keys::MasterKeys,
     ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, Error, PgConnection, Row, postgres::PgRow};
 
 use super::{
-    super::keys::{RawKey, in_order, standing, tombstones},
+    super::keys::{RawKey, in_order, kept_master, standing, tombstones},
     PostgresStore,
     error::store_error,
 };
@@ -46,6 +47,9 @@ const REWRAP: &str = "UPDATE subject_keys k SET master = n.master, wrapped = n.w
          AND EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $5)";
 const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES (0, $1) ON CONFLICT (partition) \
      DO UPDATE SET master = excluded.master WHERE subject_key_master.master = ANY($2)";
+const KEEP: &str =
+    "INSERT INTO subject_key_master (partition, master, secret) VALUES (0, $1, $2) ON CONFLICT DO NOTHING";
+const KEPT: &str = "SELECT secret FROM subject_key_master WHERE partition = 0";
 const APPOINTED: &str = "SELECT master FROM subject_key_master WHERE partition = 0";
 const FORGET: &str = "UPDATE parked_events SET error = $2 WHERE partition = 0 AND aggregate_id = $1 AND error <> $2";
 /// Everything from which an erasure removes something: the name, how to measure it, how to write it anew, and how to make
@@ -157,6 +161,26 @@ impl SubjectKeys for PostgresStore {
             }
             sqlx::query(APPOINT).bind(to).bind(from).execute(&self.pool).await.map_err(store_error)?;
             sqlx::query_scalar(APPOINTED).fetch_one(&self.pool).await.map_err(store_error)
+        }
+        .boxed()
+    }
+
+    fn kept_master<'a>(
+        &'a self,
+        offer: Option<&'a MasterKeys>,
+    ) -> BoxFuture<'a, Result<Option<MasterKeys>, StoreError>> {
+        async move {
+            if let Some(offer) = offer {
+                sqlx::query(KEEP)
+                    .bind(offer.current())
+                    .bind(offer.to_text().as_str())
+                    .execute(&self.pool)
+                    .await
+                    .map_err(store_error)?;
+            }
+            let kept: Option<Option<String>> =
+                sqlx::query_scalar(KEPT).fetch_optional(&self.pool).await.map_err(store_error)?;
+            kept_master(kept.flatten())
         }
         .boxed()
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
+    master_keys::MasterKeys,
     ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    super::keys::{RawKey, in_order, standing, tombstones},
+    super::keys::{RawKey, in_order, kept_master, standing, tombstones},
     SqliteStore,
     error::store_error,
     events::instant,
@@ -41,6 +42,9 @@ const REWRAP: &str = "UPDATE subject_keys SET master = ?3, wrapped = ?4 \
      WHERE partition = 0 AND subject = ?1 AND key_id = ?2 AND destroyed_at IS NULL";
 const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES (0, ?1) ON CONFLICT DO UPDATE \
      SET master = excluded.master WHERE subject_key_master.master IN (SELECT value FROM json_each(?2))";
+const KEEP: &str =
+    "INSERT INTO subject_key_master (partition, master, secret) VALUES (0, ?1, ?2) ON CONFLICT DO NOTHING";
+const KEPT: &str = "SELECT secret FROM subject_key_master WHERE partition = 0";
 const APPOINTED: &str = "SELECT master FROM subject_key_master WHERE partition = 0";
 const FORGET: &str = "UPDATE parked_events SET error = ?2 WHERE partition = 0 AND aggregate_id = ?1 AND error <> ?2";
 
@@ -157,6 +161,24 @@ impl SubjectKeys for SqliteStore {
             let standing = query.fetch_one(&mut writing.connection).await.map_err(store_error)?;
             writing.commit().await?;
             Ok(standing)
+        }
+        .boxed()
+    }
+
+    fn kept_master<'a>(
+        &'a self,
+        offer: Option<&'a MasterKeys>,
+    ) -> BoxFuture<'a, Result<Option<MasterKeys>, StoreError>> {
+        async move {
+            if let Some(offer) = offer {
+                let mut writing = self.writer.begin(true).await?;
+                let query = sqlx::query(KEEP).bind(offer.current()).bind(offer.to_text().as_str());
+                query.execute(&mut writing.connection).await.map_err(store_error)?;
+                writing.commit().await?;
+            }
+            let kept: Option<Option<String>> =
+                sqlx::query_scalar(KEPT).fetch_optional(&self.pool).await.map_err(store_error)?;
+            kept_master(kept.flatten())
         }
         .boxed()
     }

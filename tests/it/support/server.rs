@@ -18,8 +18,6 @@ use serde_json::Value;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_event-sourcing-cqrs");
-/// Where servers on databases that are not files find the master key of personal data; apps in tests look there too.
-pub const MASTER_KEY_FILE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.key");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server.
@@ -58,7 +56,6 @@ pub fn program(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.current_dir(folder).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
     if environment.iter().any(|(name, value)| *name == "DATABASE_URL" && value.starts_with("postgres")) {
-        command.env("ES__ERASURE__MASTER_KEY_FILE", MASTER_KEY_FILE);
         command.env("ES__ERASURE__TOMBSTONE_FILE", concat!(env!("CARGO_TARGET_TMPDIR"), "/erasure-of-tests.erased"));
     }
     // For coverage and the like, which know their files by the environment.
