@@ -50,6 +50,7 @@ const SHAPES = {
   overview: 'M3 11.5 12 4l9 7.5M6 9.5V20h12V9.5',
   events: 'M4 6h16M4 12h16M4 18h10',
   aggregates: 'M12 3 4 7.5v9L12 21l8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9',
+  queries: 'M4 5h16v10H9l-4 4v-4H4zM8 9h8M8 12h5',
   projections: 'M4 19V9M10 19V5M16 19v-7M21 19H3',
   sagas: 'M4 7h11a4 4 0 0 1 0 8H7M10 12l-3 3 3 3',
   causation: 'M6 6h.01M18 12h.01M6 18h.01M7.5 6.5 16 11M7.5 17.5 16 13',

@@ -11,6 +11,12 @@ import { empty, failure, loading, show } from '../parts/states.js';
 
 const LOOK_MS = 1_000;
 
+/** A declared one's version is made of its declaration: a mark to compare, no number to read. */
+function versionOf(version) {
+  const text = String(version);
+  return text.length <= 6 ? text : h('span', { class: 'mono', title: text }, `…${text.slice(-5)}`);
+}
+
 const path = (name, rest = '') => `/api/v1/projections/${segment(name)}${rest}`;
 
 class Board {
@@ -56,7 +62,7 @@ class Card {
       parked: h('button', { type: 'button', class: 'button', 'aria-expanded': 'false', on: { click: () => this.toggleParked() } }, t('Parked events')),
     };
     this.badge = h('span');
-    this.element = h('section', { class: 'panel card', 'data-projection': name, 'aria-label': name }, h('div', { class: 'row row-spread' }, h('h2', { class: 'mono' }, name), this.badge), this.state, this.operation, h('div', { class: 'row' }, Object.values(this.buttons)), this.parkedPlace);
+    this.element = h('section', { class: 'panel card', 'data-projection': name, 'aria-label': name }, h('div', { class: 'row row-spread' }, h('h2', { class: 'mono' }, name), this.badge), this.state, this.operation, h('div', { class: 'row card-foot' }, Object.values(this.buttons)), this.parkedPlace);
   }
 
   action(word, text) {
@@ -84,12 +90,12 @@ class Card {
     this.element.dataset.status = item.status;
     replace(
       this.state,
-      h('div', { class: 'lag' }, h('span', { class: 'lag-figure mono' }, number(item.lag_events)), h('span', { class: 'muted' }, t('events behind')), h('span', { class: 'muted mono' }, seconds(item.lag_seconds))),
+      h('div', { class: 'lag' }, h('span', { class: 'lag-figure mono' }, number(item.lag_events)), h('span', { class: 'muted' }, t('events behind')), item.lag_events > 0 && h('span', { class: 'muted mono' }, seconds(item.lag_seconds))),
       progress(item.checkpoint, Math.max(1, item.head), t('Checkpoint of {name}', { name: this.name })),
       facts(
         [t('Checkpoint'), h('span', { class: 'mono' }, `${number(item.checkpoint)} / ${number(item.head)}`)],
         [t('Parked'), number(item.parked)],
-        [t('Version'), String(item.version)],
+        [t('Version'), versionOf(item.version)],
         [t('Kept by'), item.owner === null ? t('nobody') : item.owned_here ? t('this process') : t('another replica')],
       ),
       rebuild && h('div', { class: 'rebuild', 'data-role': 'rebuild' }, h('span', { class: 'small' }, t('Rebuild: {done} of {total} events', { done: number(rebuild.done), total: number(rebuild.total) })), progress(rebuild.done, Math.max(1, rebuild.total), t('Rebuild of {name}', { name: this.name }))),

@@ -88,6 +88,13 @@ export function copyable(text, label) {
   return h('span', { class: 'copyable' }, h('code', null, text), iconButton('copy', `${t('Copy')}: ${label}`, copy));
 }
 
+/** An id below a title, whole and to be copied. */
+export const idLine = (id) => {
+  const line = copyable(id, t('Id'));
+  line.classList.add('id-line');
+  return line;
+};
+
 export const panel = (title, ...children) => h('section', { class: 'panel' }, title && h('h2', null, title), children);
 
 /** A page's beginning. */

@@ -44,8 +44,8 @@ export function documentView(value, label) {
   return block;
 }
 
-/** All about one event. */
-export function eventDetail(event, { withStream = true } = {}) {
+/** All about one event. On a branch it has no place in main's log, and no proof. */
+export function eventDetail(event, { withStream = true, isOnMain = true } = {}) {
   const { metadata = {} } = event;
   return h(
     'div',
@@ -55,14 +55,14 @@ export function eventDetail(event, { withStream = true } = {}) {
     documentView(event.data, t('Payload')),
     facts(
       [t('Recorded'), h('span', { class: 'mono' }, `${dateTime(event.recorded_at)} UTC`)],
-      [t('Position'), positionLink(event.position)],
+      [t('Position'), isOnMain ? positionLink(event.position) : mono(event.position)],
       withStream && [t('Aggregate'), aggregateLink(event.aggregate_id, { at: event.sequence })],
-      [t('Correlation'), correlationLink(metadata.correlation_id)],
+      [t('Correlation'), isOnMain ? correlationLink(metadata.correlation_id) : mono(metadata.correlation_id)],
       [t('Causation'), mono(metadata.causation_id)],
       [t('Command'), mono(metadata.command_id)],
       [t('Actor'), metadata.actor ?? '–'],
       [t('Schema version'), String(event.schema_version)],
-      [t('Checksum'), h('a', { class: 'mono breaks', href: link(['integrity'], { position: event.position }), title: t('Prove this event') }, event.checksum)],
+      [t('Checksum'), isOnMain ? h('a', { class: 'mono breaks', href: link(['integrity'], { position: event.position }), title: t('Prove this event') }, event.checksum) : mono(event.checksum)],
     ),
   );
 }
