@@ -123,8 +123,8 @@ class Sender {
     const options = [...groups].map(([group, members]) => (group === '' ? members.map(option) : h('optgroup', { label: group }, members.map(option))));
     const control = h('select', { name: 'type' }, options);
     // What is there already was begun by the first of its commands.
-    const [first, second] = groups.get(this.wanted.group) ?? names;
-    control.value = names.includes(this.wanted.type) ? this.wanted.type : this.wanted.group !== '' ? (second ?? first) : first;
+    const [begins, goesOn] = (this.wanted.group !== '' && groups.get(this.wanted.group)) || names.slice(0, 1);
+    control.value = names.includes(this.wanted.type) ? this.wanted.type : (goesOn ?? begins);
     return control;
   }
 

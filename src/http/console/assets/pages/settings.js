@@ -4,6 +4,7 @@ import { call, get } from '../base/api.js';
 import { freshId, h, replace } from '../base/dom.js';
 import { t } from '../base/i18n.js';
 import { stringify } from '../base/json.js';
+import { go } from '../base/router.js';
 import { session } from '../base/session.js';
 import { facts, field, heading, input, panel, select, table } from '../parts/controls.js';
 import { announce } from '../parts/notice.js';
@@ -13,10 +14,16 @@ import { available } from '../parts/unavailable.js';
 function consolePanel() {
   const token = h('input', { type: 'password', autocomplete: 'off', spellcheck: 'false', class: 'mono wide' });
   token.value = session.token;
-  const form = h('form', { class: 'row fields' }, field(t('Token'), token), h('button', { type: 'submit', class: 'button primary' }, t('Use it')));
+  const forget = () => {
+    session.token = '';
+    go(['settings']);
+    announce(t('No token is sent any more.'), 'good');
+  };
+  const form = h('form', { class: 'row fields' }, field(t('Token'), token), h('button', { type: 'submit', class: 'button primary' }, t('Use it')), session.token !== '' && h('button', { type: 'button', class: 'button', on: { click: forget } }, t('Forget it')));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     session.token = token.value;
+    go(['settings']);
     announce(token.value === '' ? t('No token is sent any more.') : t('The token is sent from now on.'), 'good');
   });
   const theme = select([['system', t('as the system')], ['light', t('light')], ['dark', t('dark')]], session.theme, { on: { change: () => (session.theme = theme.value) } });

@@ -68,6 +68,13 @@ export const aggregateLink = (id, query) => h('a', { class: 'mono', href: link([
 export const correlationLink = (id) => (id ? h('a', { class: 'mono', href: link(['causation', id]), title: id }, shortId(id)) : '–');
 export const positionLink = (position) => h('a', { class: 'mono', href: link(['events'], { position }) }, String(position));
 
+/** The same, one below the other. */
+export const rowFacts = (...pairs) => {
+  const list = facts(...pairs);
+  list.className = 'facts-rows facts';
+  return list;
+};
+
 /** The same for long values: each has the whole width. */
 export const longFacts = (...pairs) => {
   const list = facts(...pairs);

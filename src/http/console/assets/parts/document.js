@@ -5,7 +5,7 @@ import { dateTime, number } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { Digits, isObject, stringify } from '../base/json.js';
 import { link } from '../base/router.js';
-import { aggregateLink, correlationLink, facts, positionLink, typeMark } from './controls.js';
+import { aggregateLink, correlationLink, rowFacts, positionLink, typeMark } from './controls.js';
 
 /** Characters of one document shown at once. */
 const SHOWN_MAX = 200_000;
@@ -53,7 +53,7 @@ export function eventDetail(event, { withStream = true, isOnMain = true } = {}) 
     h('div', { class: 'event-title' }, typeMark(event.event_type), h('span', { class: 'muted mono' }, `#${event.sequence}`)),
     h('h3', { class: 'caption' }, t('Payload')),
     documentView(event.data, t('Payload')),
-    facts(
+    rowFacts(
       [t('Recorded'), h('span', { class: 'mono' }, `${dateTime(event.recorded_at)} UTC`)],
       [t('Position'), isOnMain ? positionLink(event.position) : mono(event.position)],
       withStream && [t('Aggregate'), aggregateLink(event.aggregate_id, { at: event.sequence })],
