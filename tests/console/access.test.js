@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { axe, launch, open, settled, violations, visit } from './support/browser.js';
+import { eventually, request } from './support/server.js';
 
 const { CONSOLE_READER: READER, CONSOLE_OPERATOR: OPERATOR } = process.env;
 /** Refusals are what is looked at here. */
@@ -12,6 +13,9 @@ let browser;
 
 before(async () => {
   browser = await launch();
+  // A server learns of new keys within a second or so.
+  const isKnown = async (key) => (await request('GET', '/api/v1/aggregates', undefined, { authorization: `Bearer ${key}` })).status === 200;
+  for (const key of [READER, OPERATOR]) await eventually('the key is known', () => isKnown(key));
 });
 after(() => browser?.close());
 

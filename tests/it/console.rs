@@ -214,7 +214,7 @@ fn alter(folder: &Path, server: &Server) -> Vec<(&'static str, String)> {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
         sqlx::query("DROP TRIGGER events_no_update").execute(&mut database).await.unwrap();
-        let change = "UPDATE events SET data = replace(data, '1', '9') WHERE position = ?1";
+        let change = "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), '1', '9') AS BLOB) WHERE position = ?1";
         let changed = sqlx::query(change).bind(i64::try_from(ALTERED).unwrap()).execute(&mut database).await.unwrap();
         assert_eq!(changed.rows_affected(), 1);
         database.close().await.unwrap();
