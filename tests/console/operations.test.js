@@ -87,7 +87,7 @@ test('parked events are listed with what to do, and skipping asks first', async 
   const meters = card(page, METERS);
   await meters.getByText('must be a whole number of 64 bits').first().waitFor();
   await meters.getByRole('button', { name: 'Parked events' }).click();
-  const row = (at) => meters.locator('.parked tbody tr', { hasText: String(at) }).first();
+  const row = (at) => meters.locator('.parked li', { hasText: String(at) }).first();
   await row(first).getByText('meter-<b>bold</b>').waitFor();
   await meters.locator('.parked').getByText(`waits for event ${first}`).waitFor();
   assert.deepEqual(await axe(page), []);

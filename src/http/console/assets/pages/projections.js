@@ -4,7 +4,7 @@ import { get, poll, post, segment } from '../base/api.js';
 import { h, replace } from '../base/dom.js';
 import { dateTime, number, seconds } from '../base/format.js';
 import { t } from '../base/i18n.js';
-import { aggregateLink, badge, busy, button, facts, heading, positionLink, progress, table, typeMark } from '../parts/controls.js';
+import { aggregateLink, badge, busy, button, facts, heading, positionLink, progress, typeMark } from '../parts/controls.js';
 import { announce, confirm } from '../parts/notice.js';
 import { followOperation } from '../parts/operation.js';
 import { empty, failure, loading, show } from '../parts/states.js';
@@ -118,11 +118,11 @@ class Card {
     return show(this.parkedPlace, this.signal, async () => {
       const { items } = await get(path(this.name, '/parked'), undefined, this.signal);
       if (items.length === 0) return empty(t('Nothing is parked'), t('Every event was applied.'));
-      return table(t('Parked events of {name}', { name: this.name }), [[t('Position'), 'number'], [t('Type')], [t('Aggregate')], [t('Why')], [t('Action')]], items.map((item) => this.parkedRow(item))).frame;
+      return h('ul', { class: 'plain-list lines', 'aria-label': t('Parked events of {name}', { name: this.name }) }, items.map((item) => this.parkedLine(item)));
     });
   }
 
-  parkedRow(item) {
+  parkedLine(item) {
     const wish = async (word) => {
       const isWanted = word !== 'skip' || (await confirm(t('Leave this event out?'), t('The read model will never hold what the event at position {position} says, until it is rebuilt.', { position: item.position }), t('Skip it')));
       if (!isWanted) return;
@@ -135,7 +135,8 @@ class Card {
       }
     };
     const buttons = item.skipped === null ? h('div', { class: 'row' }, button(t('Retry'), () => wish('retry')), button(t('Skip'), () => wish('skip'))) : badge('plain', t('skipped'));
-    return h('tr', null, h('td', { class: 'number' }, positionLink(item.position)), h('td', null, typeMark(item.event_type)), h('td', { class: 'cut' }, aggregateLink(item.aggregate_id)), h('td', null, item.error ?? item.waiting_for ?? ''), h('td', null, buttons));
+    const what = h('div', { class: 'row' }, positionLink(item.position), typeMark(item.event_type), aggregateLink(item.aggregate_id));
+    return h('li', null, h('div', { class: 'row row-spread' }, what, buttons), h('p', { class: 'muted small' }, item.error ?? item.waiting_for ?? ''));
   }
 }
 

@@ -60,8 +60,8 @@ export async function page({ segments, query, signal }) {
 function shown(saga, action, branch) {
   const isOnMain = branch === '';
   const isOpen = OPEN.includes(saga.status);
-  const took = saga.ended_at ? seconds((Date.parse(saga.ended_at) - Date.parse(saga.started_at)) / 1000) : ago(saga.started_at);
-  const timers = saga.timers.map((timer) => h('tr', null, h('th', { scope: 'row' }, timer.name), h('td', null, badge(timer.status)), h('td', { class: 'mono', title: timer.due_at }, dateTime(timer.due_at).slice(0, 19), timer.status === 'set' && h('span', { class: 'muted small' }, ' ', ago(timer.due_at)))));
+  const took = saga.ended_at && seconds((Date.parse(saga.ended_at) - Date.parse(saga.started_at)) / 1000);
+  const timers = saga.timers.map((timer) => h('tr', null, h('th', { scope: 'row' }, timer.name), h('td', null, badge(timer.status)), h('td', { title: timer.due_at }, h('span', { class: 'mono nowrap' }, dateTime(timer.due_at).slice(5, 19)), ' ', timer.status === 'set' && h('span', { class: 'muted small nowrap' }, ago(timer.due_at)))));
   return h(
     'div',
     { 'data-saga-status': saga.status },
@@ -71,7 +71,7 @@ function shown(saga, action, branch) {
       h('div', { class: 'row row-spread' }, h('div', { class: 'row' }, h('h2', null, t('Steps')), badge(saga.status)), h('div', { class: 'row' }, saga.status === 'failed' && action('retry', t('Retry')), isOpen && action('cancel', t('Cancel and undo')))),
       saga.reason && h('p', { class: saga.status === 'failed' ? 'trouble' : 'trouble trouble-warn' }, h('strong', null, saga.reason.code), h('span', null, saga.reason.message)),
       journey(saga),
-      facts([t('Started'), h('span', { class: 'mono' }, `${dateTime(saga.started_at)} UTC`)], [saga.ended_at ? t('Took') : t('Began'), took], [t('Definition'), t('version {version}', { version: saga.definition_version })], [t('Correlation'), isOnMain ? correlationLink(saga.correlation_id) : h('span', { class: 'mono' }, shortId(saga.correlation_id))], [t('Stream'), h('a', { href: link(['aggregates', saga.saga_id], { branch }) }, t('time travel'))]),
+      facts([t('Started'), h('span', null, h('span', { class: 'mono' }, `${dateTime(saga.started_at).slice(0, 19)} UTC`), took ? '' : ` · ${ago(saga.started_at)}`)], took && [t('Took'), took], [t('Definition'), t('version {version}', { version: saga.definition_version })], [t('Correlation'), isOnMain ? correlationLink(saga.correlation_id) : h('span', { class: 'mono' }, shortId(saga.correlation_id))], [t('Stream'), h('a', { href: link(['aggregates', saga.saga_id], { branch }) }, t('time travel'))]),
     ),
     h(
       'div',

@@ -22,7 +22,7 @@ export function changesTable(changes, label, sides) {
   if (changes.length === 0) return empty(t('No difference'), t('Both have the same state.'));
   const rows = changes.slice(0, ROWS_MAX).map((change) => {
     const moved = delta(change.from, change.to);
-    return h('tr', null, h('th', { scope: 'row', class: 'mono' }, change.path || '/'), h('td', null, sides ? side(change, 'from') : h('del', null, side(change, 'from'))), h('td', null, side(change, 'to'), moved && h('span', { class: 'delta' }, moved)));
+    return h('tr', null, h('th', { scope: 'row', class: 'mono' }, change.path || '/'), h('td', null, sides ? side(change, 'from') : h('del', null, side(change, 'from'))), h('td', null, side(change, 'to'), ' ', moved && h('span', { class: 'delta' }, moved)));
   });
   const { frame } = table(label, [[t('Path')], ...(sides ?? [t('Before'), t('After')]).map((name) => [name])], rows);
   frame.classList.add('thirds');
