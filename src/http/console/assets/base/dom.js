@@ -53,7 +53,7 @@ const SHAPES = {
   queries: 'M4 5h16v10H9l-4 4v-4H4zM8 9h8M8 12h5',
   projections: 'M4 19V9M10 19V5M16 19v-7M21 19H3',
   sagas: 'M4 7h11a4 4 0 0 1 0 8H7M10 12l-3 3 3 3',
-  causation: 'M6 6h.01M18 12h.01M6 18h.01M7.5 6.5 16 11M7.5 17.5 16 13',
+  causation: 'M4 6a2 2 0 1 0 4 0a2 2 0 1 0-4 0M4 18a2 2 0 1 0 4 0a2 2 0 1 0-4 0M16 12a2 2 0 1 0 4 0a2 2 0 1 0-4 0M7.8 7l8.4 4M7.8 17l8.4-4',
   branches: 'M7 4v16M7 10c0 4 10 2 10 7v3M7 4h.01M17 20h.01',
   integrity: 'M12 3 5 6v5c0 4.5 3 8 7 10 4-2 7-5.500 7-10V6zM9 12l2 2 4-4',
   commands: 'M5 7l5 5-5 5M12 18h7',
