@@ -176,6 +176,12 @@ test('a branch is forked, tried out, compared, and merged once main takes it', a
   await page.waitForSelector('.state-place[data-sequence="2"]');
   await page.locator('.state-place [data-name="balance"]', { hasText: '30' }).waitFor();
   assert.equal((await request('GET', '/api/v1/aggregates/branched')).data.state.balance, 100);
+  await visit(page, `#/branches/${id}`);
+  await page.getByRole('link', { name: 'Ask the branch' }).click();
+  await page.getByLabel('account_id *').fill('branched');
+  await page.getByRole('button', { name: 'Ask', exact: true }).click();
+  await page.locator('[data-role=found]').getByText('30', { exact: true }).waitFor();
+  await visit(page, `#/aggregates/branched?branch=${id}`);
   await page.getByRole('link', { name: 'The same on main' }).click();
   await page.waitForSelector('.state-place[data-sequence="1"]');
   await command('WithdrawMoney', 'branched', { amount: 90 });

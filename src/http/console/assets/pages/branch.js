@@ -61,7 +61,7 @@ export async function page({ segments, signal }) {
     replace(title, branch.name);
     const isOpen = branch.status === 'open';
     const stands = facts([t('Status'), badge(branch.status)], [t('Forks at'), positionLink(branch.fork_position)], [t('Made'), h('span', { class: 'mono' }, `${dateTime(branch.created_at).slice(0, 19)} UTC`)]);
-    const ways = isOpen && h('div', { class: 'row apart' }, h('a', { class: 'button', href: link(['commands'], { branch: id }) }, t('Send a command to the branch')));
+    const ways = h('div', { class: 'row apart' }, isOpen && h('a', { class: 'button', href: link(['commands'], { branch: id }) }, t('Send a command to the branch')), h('a', { class: 'button', href: link(['queries'], { branch: id }) }, t('Ask the branch')));
     return [panel(null, stands, ways), panel(t('Compared with main'), comparison(difference.items, id)), isOpen && mergePanel(id, signal, load)];
   });
   load();

@@ -71,7 +71,7 @@ function shown(saga, action, branch) {
       h('div', { class: 'row row-spread' }, h('div', { class: 'row' }, h('h2', null, t('Steps')), badge(saga.status)), h('div', { class: 'row' }, saga.status === 'failed' && action('retry', t('Retry')), isOpen && action('cancel', t('Cancel and undo')))),
       saga.reason && h('p', { class: saga.status === 'failed' ? 'trouble' : 'trouble trouble-warn' }, h('strong', null, saga.reason.code), h('span', null, saga.reason.message)),
       journey(saga),
-      facts([t('Started'), h('span', null, h('span', { class: 'mono' }, `${dateTime(saga.started_at).slice(0, 19)} UTC`), took ? '' : ` · ${ago(saga.started_at)}`)], took && [t('Took'), took], [t('Definition'), t('version {version}', { version: saga.definition_version })], [t('Correlation'), isOnMain ? correlationLink(saga.correlation_id) : h('span', { class: 'mono' }, shortId(saga.correlation_id))], [t('Stream'), h('a', { href: link(['aggregates', saga.saga_id], { branch }) }, t('time travel'))]),
+      facts([t('Started'), h('span', null, h('span', { class: 'mono' }, `${dateTime(saga.started_at).slice(0, 19)} UTC`), took ? '' : h('span', { class: 'muted nowrap' }, ` ${ago(saga.started_at)}`))], took && [t('Took'), took], [t('Definition'), t('version {version}', { version: saga.definition_version })], [t('Correlation'), isOnMain ? correlationLink(saga.correlation_id) : h('span', { class: 'mono' }, shortId(saga.correlation_id))], [t('Stream'), h('a', { href: link(['aggregates', saga.saga_id], { branch }) }, t('time travel'))]),
     ),
     h(
       'div',

@@ -5,6 +5,7 @@ export const japanese = {
   '1 item': '1 件',
   '1 member': '1 項目',
   'As of position': '時点の位置',
+  'Ask the branch': 'ブランチに問い合わせる',
   'Ask the read models. A query changes nothing.': '読み取りモデルに問い合わせます。何も変更しません。',
   Ask: '問い合わせる',
   'Asks on the branch {branch}.': 'ブランチ {branch} に問い合わせます。',
