@@ -228,7 +228,7 @@ test('branches are drawn where they fork, and deleted after a question', async (
 // This program has all of these; one that embeds the crate may keep no branches and show no settings, and there is no such
 // program to be started here.
 test('a build without branches, schemas or settings over HTTP says so', async () => {
-  const { page, context, troubles } = await open(browser);
+  const { page, context, troubles } = await open(browser, { allowed: [/\/(branches|config|openapi\.json)$/] });
   const absent = { status: 404, contentType: 'application/problem+json', body: '{"code":"not-found","status":404,"detail":"there is no such path"}' };
   for (const path of ['branches', 'config', 'openapi.json']) await page.route(`**/api/v1/${path}`, (route) => route.fulfill(absent));
   await visit(page, '#/branches');
