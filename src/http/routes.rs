@@ -21,7 +21,7 @@ use super::{
     context::Server,
     cors, docs,
     error::{self, Answer, Problem},
-    events,
+    events, forwarded,
     gate::{self, Asking, Passage},
     health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
@@ -270,6 +270,7 @@ async fn serve(
     mut body: Incoming,
 ) -> Response {
     let started = Instant::now();
+    let peer = forwarded::client(&server.options.trusted_proxies, peer, &headers);
     let origin = cors::allowed(&server.options.cors_origins, &headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
     let entry = found.as_ref().and_then(|(route, _)| route.entry(&method));

@@ -1,5 +1,10 @@
 //! JSON web tokens: what counts, what does not, and sets of keys that change, are late or never come.
 
+mod elliptic;
+#[cfg(unix)]
+mod https;
+mod sets;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -17,7 +22,7 @@ use event_sourcing_cqrs::{
     auth::{
         Method,
         authorizer::RoleAuthorizer,
-        jwt::{JwtOptions, KeySource},
+        jwt::{JwtOptions, KEEP_MAX, KeySource},
     },
     http::HttpOptions,
 };
@@ -87,6 +92,7 @@ fn options(source: KeySource) -> JwtOptions {
         leeway: Duration::from_secs(30),
         refresh: Duration::from_secs(3_600),
         fetch_pause: Duration::from_millis(20),
+        keep: KEEP_MAX,
     }
 }
 
