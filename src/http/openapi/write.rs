@@ -216,6 +216,9 @@ pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
     if access.is_some_and(|access| access.role.is_some()) {
         codes.extend([error::UNAUTHENTICATED, error::FORBIDDEN, error::AUTHENTICATION_UNAVAILABLE]);
     }
+    if operation.method != "GET" {
+        codes.push(error::CROSS_ORIGIN);
+    }
     if access.is_some_and(|access| !access.is_exempt) {
         codes.push(error::RATE_LIMITED);
     }
