@@ -15,6 +15,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::TimeDelta;
 
 use ed25519_dalek::{Signer, SigningKey};
 use event_sourcing_actors::ports::{Clock, SystemClock};
@@ -208,6 +209,8 @@ async fn whatever_is_wrong_with_a_token_opens_nothing() {
     assert_eq!(guarded.ask("GET", "/version", None, "").await.status, 401);
     let only = issuer.signed(&json!({ "alg": "EdDSA" }), &good);
     assert_eq!(status(&guarded, &only).await, 200, "without an id the only key is meant");
+    guarded.clock.advance(TimeDelta::hours(2));
+    assert_eq!(status(&guarded, &right).await, 401, "the program's own clock counts, too");
 }
 
 /// Whatever answers for a set of keys.
