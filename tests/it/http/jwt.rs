@@ -224,6 +224,10 @@ struct KeyServer {
 impl KeyServer {
     /// `None` takes connections and never answers.
     async fn start(body: Option<String>) -> Self {
+        Self::answering("200 OK", body).await
+    }
+
+    async fn answering(status: &'static str, body: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let (body, asked) = (Arc::new(Mutex::new(body)), Arc::new(AtomicUsize::new(0)));
@@ -239,7 +243,7 @@ impl KeyServer {
                     continue;
                 };
                 let _ = stream.read(&mut [0; 4_096]).await;
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
             }
         });

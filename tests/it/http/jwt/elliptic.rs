@@ -130,3 +130,17 @@ async fn keys_of_the_set_that_are_for_something_else_check_nothing() {
     let (guarded, _folder) = by_curves(&["ES256"], vec![changed("alg", "ES256"), spare]).await;
     assert_eq!(status(&guarded, &token).await, 200);
 }
+
+#[tokio::test]
+async fn a_token_without_an_id_opens_only_where_one_key_could_be_meant() {
+    let (one, other) = (Curve::p256(), Curve::p256());
+    let mut renamed = other.public();
+    renamed["kid"] = json!("other");
+    let (guarded, _folder) = by_curves(&["ES256"], vec![one.public(), renamed]).await;
+    let good = claims(&json!({}));
+    assert_eq!(status(&guarded, &one.token(&good)).await, 200);
+    for curve in [&one, &other] {
+        let unnamed = curve.signed(&json!({ "alg": "ES256" }), &good);
+        assert_eq!(status(&guarded, &unnamed).await, 401, "nobody tries one key after the other");
+    }
+}

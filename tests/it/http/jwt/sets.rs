@@ -87,3 +87,20 @@ async fn a_set_that_is_too_long_counts_for_nothing() {
         auth.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_set_counts_only_in_an_answer_that_says_it_is_one() {
+    let issuer = Issuer::new("one");
+    let token = issuer.token(&claims(&json!({})));
+    let elsewhere = KeyServer::start(Some(set(&[&issuer]))).await;
+    let moved: &'static str = format!("302 Found\r\nLocation: {}", elsewhere.url).leak();
+    for (status, is_fine) in
+        [("200 OK", true), ("500 Internal Server Error", false), ("404 Not Found", false), (moved, false)]
+    {
+        let keys = KeyServer::answering(status, Some(set(&[&issuer]))).await;
+        let auth = started(options(KeySource::Url(keys.url.clone()))).await.unwrap();
+        assert_eq!(auth.authenticate(Some(&token)).await.is_ok(), is_fine, "{status}");
+        auth.close().await;
+    }
+    assert_eq!(elsewhere.asked.load(Ordering::SeqCst), 0, "nobody is sent elsewhere");
+}
