@@ -14,6 +14,7 @@ pub mod key;
 mod keyring;
 pub mod memory;
 pub mod port;
+pub mod proxies;
 pub mod rate;
 pub mod role;
 mod tokens;

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use event_sourcing_actors::{Runtime, ports::Traces};
 use event_sourcing_cqrs::{
     app::{App, AppError, Cache, Storage},
-    auth::rate::Quota,
+    auth::{proxies::TrustedProxies, rate::Quota},
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::Settings,
     telemetry::{LogControl, Tracing},
@@ -133,6 +133,10 @@ fn options(settings: &Settings) -> HttpOptions {
     let limit = &settings.rate_limit;
     let quota = Quota { requests: limit.requests, window: Duration::from_secs(limit.window_s) };
     HttpOptions {
+        trusted_proxies: TrustedProxies {
+            networks: settings.trusted_proxies.clone(),
+            header: settings.forwarded_header,
+        },
         cors_origins: settings.cors.allowed_origins.clone(),
         quota: (limit.requests > 0).then_some(quota),
         wait_max,

@@ -23,6 +23,7 @@ mod cors;
 mod docs;
 mod error;
 mod events;
+mod forwarded;
 mod gate;
 mod health;
 mod index;
@@ -52,7 +53,7 @@ mod version;
 
 use std::time::Duration;
 
-use crate::auth::rate::Quota;
+use crate::auth::{proxies::TrustedProxies, rate::Quota};
 
 pub use accept::{Drained, serve};
 pub use context::HttpContext;
@@ -96,6 +97,8 @@ pub struct HttpOptions {
     pub drain: Duration,
     /// Origins whose pages may read answers; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     /// Requests of one caller; as many as they like, if absent.
     pub quota: Option<Quota>,
 }
@@ -118,6 +121,7 @@ impl Default for HttpOptions {
             stream_comment: Duration::from_secs(15),
             drain: Duration::from_secs(20),
             cors_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             quota: None,
         }
     }

@@ -94,7 +94,7 @@ fn jwt(_: &Settings) -> Result<Method, AppError> {
 fn jwt(settings: &Settings) -> Result<Method, AppError> {
     use std::time::Duration;
 
-    use crate::auth::jwt::{FETCH_PAUSE, JwtOptions, KeySource};
+    use crate::auth::jwt::{FETCH_PAUSE, JwtOptions, KEEP_MAX, KeySource};
 
     let jwt = &settings.auth.jwt;
     let source = match (&jwt.jwks_file, &jwt.jwks_url) {
@@ -111,5 +111,6 @@ fn jwt(settings: &Settings) -> Result<Method, AppError> {
         leeway: Duration::from_secs(jwt.leeway_s),
         refresh: Duration::from_secs(jwt.refresh_s),
         fetch_pause: FETCH_PAUSE,
+        keep: KEEP_MAX,
     }))
 }

@@ -71,6 +71,8 @@ pub struct JwtOptions {
     pub refresh: Duration,
     /// The same at least, whoever asks: [`FETCH_PAUSE`], but for tests.
     pub fetch_pause: Duration,
+    /// How long a set counts that cannot be fetched any more: [`KEEP_MAX`], but for tests.
+    pub keep: Duration,
 }
 
 /// What one fetch after the other has brought.
@@ -193,7 +195,7 @@ impl Jwt {
     async fn keys(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<KeySet>, Denied> {
         let mut news = self.fetched.subscribe();
         let held = news.borrow_and_update().clone();
-        let is_fresh = held.at.is_some_and(|at| at.elapsed() < KEEP_MAX);
+        let is_fresh = held.at.is_some_and(|at| at.elapsed() < self.options.keep);
         if is_fresh && held.keys.find(kid, algorithm).is_some() {
             return Ok(held.keys);
         }
@@ -203,7 +205,7 @@ impl Jwt {
         }
         let held = news.borrow().clone();
         match held.at {
-            Some(at) if at.elapsed() < KEEP_MAX => Ok(held.keys),
+            Some(at) if at.elapsed() < self.options.keep => Ok(held.keys),
             _ => Err(Denied::Unavailable),
         }
     }

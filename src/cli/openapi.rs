@@ -9,6 +9,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     use event_sourcing_cqrs::{
         app::App,
         http::{Registered, openapi},
+        settings::AuthMode,
     };
 
     use super::{output::Format, remote::Remote};
@@ -16,8 +17,9 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     let document = match &context.url {
         Some(url) => Remote::new(url, context.timeout)?.openapi().await?,
         None => {
+            let is_guarded = context.settings.auth.mode != AuthMode::None;
             let app = App::builder().settings(context.settings).registered()?;
-            openapi(Registered { catalog: &app.catalog, queries: &app.queries, sagas: &app.sagas })
+            openapi(Registered { catalog: &app.catalog, queries: &app.queries, sagas: &app.sagas, is_guarded })
         }
     };
     let text = match context.output.format {

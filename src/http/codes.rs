@@ -34,6 +34,8 @@ codes! {
         "Send Authorization: Bearer with an API key or a JSON web token that is known, not expired and not revoked.";
     FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
         "The principal lacks the role that `detail` names. Use another key, or have an operator grant the role.";
+    CROSS_ORIGIN "cross-origin" FORBIDDEN "A page of another origin may not do this"
+        "A browser sent this for a page of another origin, without a key, and it would change something. Name the origin in http.cors.allowed_origins, send Authorization, or, behind a proxy, let it pass Host on as the client sent it.";
     NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
         "No such path or row. GET / lists all paths; `detail` says what was looked for.";
     UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"

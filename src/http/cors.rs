@@ -1,8 +1,8 @@
 //! Cross-origin requests (Fetch, CORS): origins of a list may read answers. Credentials of browsers are never asked for, so
-//! `*` harms nobody who has to prove who they are.
+//! `*` harms nobody who has to prove who they are. Where nobody has to, pages of other origins are kept from changing things.
 
 use warp::{
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     reply::Response,
 };
 
@@ -14,6 +14,7 @@ const ALLOWED_HEADERS: &str = "accept, authorization, content-type, es-as-of-pos
 const EXPOSED_HEADERS: &str = "allow, etag, idempotency-replayed, location, preference-applied, ratelimit, \
                                ratelimit-policy, retry-after, traceparent, www-authenticate, x-causation-id, \
                                x-correlation-id, x-request-id";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Seconds for which a browser need not ask again.
 const MAX_AGE: &str = "600";
 
@@ -31,6 +32,27 @@ pub(super) fn allowed(list: &[String], headers: &HeaderMap) -> Option<Origin> {
         return Some(Origin(HeaderValue::from_static("*")));
     }
     list.iter().any(|origin| origin.as_bytes() == sent.as_bytes()).then(|| Origin(sent.clone()))
+}
+
+/// Whether a browser sends, for a page of an origin that is not on the list, something that may change the state here. A page
+/// may make it do so without asking, as long as no header of its own is needed; so it is refused only without a key. New
+/// browsers say what they do by `Sec-Fetch-Site`, others by `Origin`, which must then name this host.
+pub(super) fn is_foreign(list: &[String], method: &Method, headers: &HeaderMap) -> bool {
+    let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe || headers.contains_key(header::AUTHORIZATION) || allowed(list, headers).is_some() {
+        return false;
+    }
+    match headers.get(SEC_FETCH_SITE) {
+        Some(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
+        None => headers.get(header::ORIGIN).is_some_and(|origin| !is_own(origin, headers)),
+    }
+}
+
+/// Whether an origin is the one that was asked.
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let rest = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.as_bytes().strip_prefix(*scheme));
+    !host.is_empty() && rest.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
 }
 
 /// Tells the browser that the page may read this answer; where there is a list, caches must know whom it was for.

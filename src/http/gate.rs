@@ -38,6 +38,12 @@ impl Passage {
         Self { outcome: Ok(Access::unguarded()), principal: None, standing: None }
     }
 
+    /// A page of another origin sends what only its own may.
+    pub fn foreign() -> Self {
+        let detail = "a browser sent this for a page of another origin, which is not in http.cors.allowed_origins";
+        Self { outcome: Err(Problem::new(error::CROSS_ORIGIN, detail)), principal: None, standing: None }
+    }
+
     /// Adds what the caller is told about its quota.
     pub fn write(&self, headers: &mut HeaderMap) {
         let Some(standing) = &self.standing else { return };

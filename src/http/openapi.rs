@@ -31,11 +31,14 @@ pub struct Registered<'a> {
     pub queries: &'a QueryCatalog,
     /// Sagas.
     pub sagas: &'a SagaDefinitions,
+    /// Whether callers have to prove who they are.
+    pub is_guarded: bool,
 }
 
 impl<'a> From<&'a Runtime> for Registered<'a> {
     fn from(runtime: &'a Runtime) -> Self {
-        Self { catalog: runtime.catalog(), queries: runtime.queries().catalog(), sagas: runtime.sagas().definitions() }
+        let (catalog, queries) = (runtime.catalog(), runtime.queries().catalog());
+        Self { catalog, queries, sagas: runtime.sagas().definitions(), is_guarded: true }
     }
 }
 
@@ -55,6 +58,7 @@ pub fn documented_operations() -> Vec<(&'static str, &'static str)> {
 pub(super) async fn show(call: Call) -> Answer {
     negotiate(&call.headers, &[Media::Json])?;
     call.query().finish()?;
-    let made = || openapi(Registered::from(call.runtime())).to_string().into();
+    let is_guarded = call.server.context.auth.as_ref().is_some_and(|auth| auth.is_guarded());
+    let made = || openapi(Registered { is_guarded, ..call.runtime().into() }).to_string().into();
     Ok(reply::bytes(call.server.openapi.get_or_init(made).clone(), "application/json"))
 }

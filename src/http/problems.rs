@@ -45,7 +45,7 @@ fn retry(code: &Code) -> &'static str {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Yes, after Retry-After seconds.",
         StatusCode::INTERNAL_SERVER_ERROR => "Not before an operator has looked.",
         StatusCode::UNAUTHORIZED => "With a valid token.",
-        StatusCode::FORBIDDEN => "Not by this principal.",
+        StatusCode::FORBIDDEN => "Not by this caller.",
         _ => "Not unchanged: the answer would be the same.",
     }
 }

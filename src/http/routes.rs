@@ -21,7 +21,7 @@ use super::{
     context::Server,
     cors, docs,
     error::{self, Answer, Problem},
-    events,
+    events, forwarded,
     gate::{self, Asking, Passage},
     health, index, integrity, metrics, openapi, operations, problems, projections, queries, replay, reply,
     request::{Call, Ids, Incoming},
@@ -270,12 +270,14 @@ async fn serve(
     mut body: Incoming,
 ) -> Response {
     let started = Instant::now();
+    let peer = forwarded::client(&server.options.trusted_proxies, peer, &headers);
     let origin = cors::allowed(&server.options.cors_origins, &headers);
     let found = ROUTES.iter().find_map(|route| route.parameters(&path).map(|parameters| (route, parameters)));
     let entry = found.as_ref().and_then(|(route, _)| route.entry(&method));
     let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
     let (ids, span) = trace::begin(&server, &method, label, &headers);
     let mut passage = match entry {
+        Some(_) if cors::is_foreign(&server.options.cors_origins, &method, &headers) => Passage::foreign(),
         Some(entry) => gate::pass(&server, entry, peer, &headers).instrument(span.clone()).await,
         None => Passage::none(),
     };

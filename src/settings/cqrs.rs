@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::schema::{Bound, bound};
-use crate::auth::Role;
+use crate::auth::{
+    Role,
+    proxies::{ForwardedHeader, Network},
+};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -192,6 +195,10 @@ pub struct Http {
     pub drain_ms: u64,
     /// At shutdown, time between the first `not ready` and the closing of the listener, for load balancers to notice.
     pub shutdown_grace_ms: u64,
+    /// Networks of proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<Network>,
+    /// Where they say it.
+    pub forwarded_header: ForwardedHeader,
     /// Which pages of other origins may read answers.
     pub cors: Cors,
     /// How many requests a caller may send.
@@ -234,6 +241,8 @@ impl Default for Http {
             json_depth_max: 64,
             drain_ms: 20_000,
             shutdown_grace_ms: 1_000,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             cors: Cors::default(),
             rate_limit: RateLimit::default(),
         }

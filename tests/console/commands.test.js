@@ -1,10 +1,11 @@
-// Sending: dry run, send, refusals, the curl line; the form that schemas make; a token that is sent; builds that lack parts.
+// Sending: dry run, send, refusals, the curl line; the forms that this server's own schemas make; queries; branches; settings;
+// and programs that embed less.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { axe, launch, open, settled, visit } from './support/browser.js';
-import { command, request } from './support/server.js';
+import { branch, command, request } from './support/server.js';
 
 let browser;
 
@@ -13,23 +14,12 @@ before(async () => {
 });
 after(() => browser?.close());
 
-const object = (properties, required = Object.keys(properties)) => ({ type: 'object', additionalProperties: false, properties, required });
-const text = { type: 'string' };
-const integer = { type: 'integer', format: 'int64' };
-const schemaOf = (name, data) => object({ command_type: { const: name }, aggregate_id: text, data });
-/** As product.md has it: one schema per command, a discriminator. */
-const OPENAPI = {
-  openapi: '3.1.0',
-  paths: { '/api/v1/commands': { post: { requestBody: { content: { 'application/json': { schema: { oneOf: [{ $ref: '#/components/schemas/CreateAccount' }, { $ref: '#/components/schemas/CreateOrder' }], discriminator: { propertyName: 'command_type', mapping: { CreateAccount: '#/components/schemas/CreateAccount', CreateOrder: '#/components/schemas/CreateOrder' } } } } } } } } },
-  components: { schemas: { CreateAccount: schemaOf('CreateAccount', { $ref: '#/components/schemas/CreateAccountData' }), CreateAccountData: object({ owner: text, initial_balance: integer }), CreateOrder: schemaOf('CreateOrder', object({ customer_id: text, items: { type: 'array', items: object({ product_id: text, quantity: integer, unit_price: integer }) }, note: { anyOf: [text, integer] } }, ['customer_id', 'items'])) } },
-};
-const withoutSchemas = (page) => page.route('**/api/v1/openapi.json', (route) => route.fulfill({ status: 404, contentType: 'application/problem+json', body: '{"code":"not-found","status":404,"detail":"there is no such path"}' }));
-const withSchemas = (page) => page.route('**/api/v1/openapi.json', (route) => route.fulfill({ json: OPENAPI }));
+const asJson = (page) => page.getByRole('button', { name: 'As JSON' }).click();
 
 test('a command is tried, sent, and refused the second time', async () => {
   const { page, context, troubles } = await open(browser, { allowed: [/\/api\/v1\/commands/] });
-  await withoutSchemas(page);
   await visit(page, '#/commands');
+  await asJson(page);
   const body = { command_type: 'CreateAccount', aggregate_id: "sent-o'hara", data: { owner: 'Ada', initial_balance: 5 } };
   await page.getByLabel('Body').fill(JSON.stringify(body));
   await page.getByRole('button', { name: 'Dry run' }).click();
@@ -48,8 +38,8 @@ test('a command is tried, sent, and refused the second time', async () => {
 
 test('the curl line does the same, whatever is in the body', async () => {
   const { page, context } = await open(browser);
-  await withoutSchemas(page);
   await visit(page, '#/commands');
+  await asJson(page);
   const body = { command_type: 'CreateAccount', aggregate_id: "curl 'quoted' $HOME `id` \"x\"", data: { owner: 'Ada', initial_balance: 5 } };
   await page.getByLabel('Body').fill(JSON.stringify(body));
   const line = await page.locator('.curl code').textContent();
@@ -60,23 +50,25 @@ test('the curl line does the same, whatever is in the body', async () => {
 
 test('a form is made of the schemas, nested lists included', async () => {
   const { page, context, troubles } = await open(browser);
-  await withSchemas(page);
   await visit(page, '#/commands');
   await page.getByLabel('Type', { exact: true }).selectOption('CreateOrder');
   await page.getByLabel('aggregate_id *').fill('form-order');
   await page.getByLabel('customer_id *').fill('form-customer');
+  for (let times = 0; times < 2; times += 1) await page.getByRole('button', { name: 'Add' }).click();
+  await page.getByRole('button', { name: 'Remove' }).last().click();
   await page.getByLabel('product_id *').fill('form-product');
   await page.getByLabel('quantity *').fill('2');
   await page.getByLabel('unit_price *').fill('9007199254740993');
-  await page.getByRole('button', { name: 'Add' }).click();
-  await page.getByRole('button', { name: 'Remove' }).last().click();
   const line = await page.locator('.curl code').textContent();
-  assert.ok(line.includes('{"command_type":"CreateOrder","aggregate_id":"form-order","data":{"customer_id":"form-customer","items":[{"product_id":"form-product","quantity":2,"unit_price":9007199254740993}]}}'), line);
+  const [, sent] = /-d '(.*)'$/.exec(line);
+  assert.match(sent, /"unit_price":9007199254740993[,}]/, 'no digit is lost');
+  const { data } = JSON.parse(sent);
+  assert.deepEqual(data, { customer_id: 'form-customer', items: [{ product_id: 'form-product', quantity: 2, unit_price: Number('9007199254740993') }] });
   assert.deepEqual(await axe(page), []);
   await page.getByLabel('unit_price *').fill('30');
   await page.getByRole('button', { name: 'Dry run' }).click();
   await page.locator('[data-dry="true"]').waitFor();
-  await page.getByRole('button', { name: 'As JSON' }).click();
+  await asJson(page);
   assert.match(await page.getByLabel('Body').inputValue(), /"form-product"/);
   await page.getByRole('button', { name: 'As a form' }).click();
   await page.getByLabel('Type', { exact: true }).waitFor();
@@ -84,21 +76,42 @@ test('a form is made of the schemas, nested lists included', async () => {
   await context.close();
 });
 
-test('the form that this very server describes sends a command', async (t) => {
+test('the form sends a command, and is ready for the next one of the aggregate', async () => {
   const { page, context, troubles } = await open(browser);
-  if ((await request('GET', '/api/v1/openapi.json')).status === 404) {
-    await context.close();
-    t.skip('this build describes no schemas');
-    return;
-  }
   await visit(page, '#/commands?command=CreateAccount');
-  await page.getByLabel('Type', { exact: true }).selectOption('CreateAccount');
   await page.getByLabel('aggregate_id *').fill('described-account');
   await page.getByLabel('owner *').fill('Ada');
   await page.getByLabel('initial_balance *').fill('7');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await page.locator('[data-dry="false"] a').first().click();
+  await page.waitForSelector('.state-place[data-sequence="1"]');
+  await page.getByRole('link', { name: 'Send a command' }).click();
+  await page.getByLabel('Type', { exact: true }).waitFor();
+  assert.equal(await page.getByLabel('Type', { exact: true }).inputValue(), 'DepositMoney');
+  assert.equal(await page.getByLabel('aggregate_id *').inputValue(), 'described-account');
+  await page.getByLabel('amount *').fill('5');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
   await page.locator('[data-dry="false"]').waitFor();
-  assert.equal((await request('GET', '/api/v1/aggregates/described-account')).data.state.balance, 7);
+  assert.equal((await request('GET', '/api/v1/aggregates/described-account')).data.state.balance, 12);
+  assert.deepEqual(troubles, []);
+  await context.close();
+});
+
+test('a query is asked by a form, and its answer says what it stands for', async () => {
+  const { page, context, troubles } = await open(browser, { allowed: [/\/api\/v1\/queries/] });
+  const { position } = await command('CreateAccount', 'asked-account', { owner: 'Ada', initial_balance: 1234 });
+  await visit(page, '#/queries?query=GetAccountBalance');
+  await page.getByLabel('account_id *').fill('asked-account');
+  await page.getByRole('button', { name: 'Ask', exact: true }).click();
+  const found = page.locator('[data-role=found]');
+  await found.getByText('1234').waitFor();
+  const told = await found.getByText(/^[\d,]+ \/ [\d,]+$/).textContent();
+  assert.ok(Number(told.split('/')[0].replaceAll(',', '')) >= position, told);
+  assert.match(await page.locator('.curl code').textContent(), /api\/v1\/queries/);
+  assert.deepEqual(await axe(page), []);
+  await page.getByLabel('account_id *').fill('nobody');
+  await page.getByRole('button', { name: 'Ask', exact: true }).click();
+  await page.locator('[data-role=outcome] .state-error').waitFor();
   assert.deepEqual(troubles, []);
   await context.close();
 });
@@ -107,8 +120,8 @@ test('a saga is started and leads to its page', async () => {
   const { page, context, troubles } = await open(browser);
   await command('CreateAccount', 'start-a', { owner: 'A', initial_balance: 9 });
   await command('CreateAccount', 'start-b', { owner: 'B', initial_balance: 0 });
-  await withoutSchemas(page);
   await visit(page, '#/commands?kind=saga');
+  await asJson(page);
   await page.getByLabel('Body').fill(JSON.stringify({ saga_type: 'TransferSaga', data: { from_account: 'start-a', to_account: 'start-b', amount: 4 } }));
   await page.getByRole('button', { name: 'Start', exact: true }).click();
   await page.locator('[data-role=outcome] a').click();
@@ -140,47 +153,82 @@ test('the token goes with every request, streams included, and never into the ad
   await context.close();
 });
 
-test('branches are drawn, compared, tried and merged', async () => {
+test('a branch is forked, tried out, compared, and merged once main takes it', async () => {
   const { page, context, troubles } = await open(browser, { allowed: [/\/merge/] });
-  const branch = { branch_id: 'b-1', name: 'what <if>', fork_position: 3, status: 'open' };
-  const commands = [{ command_type: 'DepositMoney', aggregate_id: 'acc', outcome: 'accepted', rejection: null }];
-  const asked = [];
-  await page.route('**/api/v1/branches', (route) => (route.request().method() === 'POST' ? route.fulfill({ status: 201, json: branch }) : route.fulfill({ json: { items: [branch], next_cursor: null } })));
-  await page.route('**/api/v1/branches/b-1', (route) => route.fulfill({ json: branch }));
-  await page.route('**/api/v1/branches/b-1/diff', (route) => route.fulfill({ json: { items: [{ aggregate_id: 'acc', main: { version: 2, events: [] }, branch: { version: 3, events: [{}] }, changes: [{ path: '/balance', from: 1, to: 4 }] }], next_cursor: null } }));
-  await page.route('**/api/v1/branches/b-1/merge', (route) => {
-    asked.push(route.request().postDataJSON());
-    const isDry = route.request().postDataJSON().dry_run;
-    const refused = [{ ...commands[0], outcome: 'rejected', rejection: 'account-closed' }];
-    return isDry ? route.fulfill({ json: { merged: false, commands } }) : route.fulfill({ status: 409, contentType: 'application/problem+json', json: { code: 'merge-conflict', status: 409, title: 'Merge conflict', detail: 'refused', merged: false, commands: refused } });
-  });
+  const { position } = await command('CreateAccount', 'branched', { owner: 'Ada', initial_balance: 100 });
   await visit(page, '#/branches');
-  await page.locator('.branches .branch').waitFor();
-  await settled(page);
-  assert.deepEqual(await axe(page), []);
-  await page.getByRole('link', { name: 'what <if>', exact: true }).last().click();
-  await page.getByRole('rowheader', { name: '/balance' }).waitFor();
-  await page.getByRole('button', { name: 'Try the merge' }).click();
-  await page.getByText('This can be merged').waitFor();
-  await page.getByRole('button', { name: 'Merge', exact: true }).click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Merge', exact: true }).click();
-  await page.getByText('account-closed').waitFor();
-  assert.deepEqual(await axe(page), []);
-  assert.deepEqual(asked, [{ dry_run: true }, { dry_run: false }]);
-  const sent = page.waitForRequest((request) => request.method() === 'POST' && request.url().includes('/api/v1/commands'));
-  await page.route('**/api/v1/commands?branch=b-1&dry_run=true', (route) => route.fulfill({ json: { aggregate_id: 'acc', version: 4, position: 9, events: [] } }));
-  await withoutSchemas(page);
+  await page.getByLabel('Name').fill('what <if>');
+  await page.getByLabel('Sequence or position').fill(String(position));
+  await page.getByRole('button', { name: 'Fork' }).click();
+  await page.getByRole('heading', { name: 'what <if>' }).waitFor();
+  await page.getByText('Nothing differs').waitFor();
+  const id = decodeURIComponent(page.url().split('#/branches/')[1]);
   await page.getByRole('link', { name: 'Send a command to the branch' }).click();
-  assert.match(await page.locator('.curl code').textContent(), /commands\?branch=b-1'/);
+  await page.getByLabel('Type', { exact: true }).selectOption('WithdrawMoney');
+  await page.getByLabel('aggregate_id *').fill('branched');
+  await page.getByLabel('amount *').fill('70');
+  assert.match(await page.locator('.curl code').textContent(), new RegExp(`commands\\?branch=${id}'`));
   await page.getByRole('button', { name: 'Dry run' }).click();
   await page.locator('[data-dry="true"]').waitFor();
-  assert.match((await sent).url(), /branch=b-1/);
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await page.locator('[data-dry="false"] a').first().click();
+  // The aggregate as it is on the branch; main knows nothing of it.
+  await page.waitForSelector('.state-place[data-sequence="2"]');
+  await page.locator('.state-place [data-name="balance"]', { hasText: '30' }).waitFor();
+  assert.equal((await request('GET', '/api/v1/aggregates/branched')).data.state.balance, 100);
+  await visit(page, `#/branches/${id}`);
+  await page.getByRole('link', { name: 'Ask the branch' }).click();
+  await page.getByLabel('account_id *').fill('branched');
+  await page.getByRole('button', { name: 'Ask', exact: true }).click();
+  await page.locator('[data-role=found]').getByText('30', { exact: true }).waitFor();
+  await visit(page, `#/aggregates/branched?branch=${id}`);
+  await page.getByRole('link', { name: 'The same on main' }).click();
+  await page.waitForSelector('.state-place[data-sequence="1"]');
+  await command('WithdrawMoney', 'branched', { amount: 90 });
+  await visit(page, `#/branches/${id}`);
+  await page.getByRole('rowheader', { name: '/balance' }).waitFor();
+  await page.getByRole('button', { name: 'Try the merge' }).click();
+  await page.getByText('(insufficient-funds)').waitFor();
+  await page.getByRole('button', { name: 'Merge', exact: true }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Merge', exact: true }).click();
+  await page.getByText('Main refuses some of it').waitFor();
+  assert.deepEqual(await axe(page), []);
+  await command('DepositMoney', 'branched', { amount: 60 });
+  await page.getByRole('button', { name: 'Try the merge' }).click();
+  await page.getByText('This can be merged').waitFor();
+  assert.equal((await request('GET', '/api/v1/aggregates/branched')).data.state.balance, 70, 'trying changes nothing');
+  await page.getByRole('button', { name: 'Merge', exact: true }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Merge', exact: true }).click();
+  await page.getByText('merged', { exact: true }).waitFor();
+  assert.equal((await request('GET', '/api/v1/aggregates/branched')).data.state.balance, 0);
   assert.deepEqual(troubles, []);
   await context.close();
 });
 
+test('branches are drawn where they fork, and deleted after a question', async () => {
+  const { page, context, troubles } = await open(browser, { allowed: [/unknown/] });
+  const { position } = await command('CreateAccount', 'drawn', { owner: 'Ada', initial_balance: 100 });
+  const id = await branch('drawn branch', { at_position: position }, [['DepositMoney', 'drawn', { amount: 1 }]]);
+  await visit(page, '#/branches');
+  await page.locator(`.branches a[href="#/branches/${id}"]`).waitFor();
+  await settled(page);
+  assert.deepEqual(await axe(page), []);
+  const row = page.locator('tbody tr', { hasText: 'drawn branch' });
+  await row.getByRole('button', { name: 'Delete' }).click();
+  await page.getByRole('button', { name: 'Leave it' }).click();
+  assert.equal((await request('GET', `/api/v1/branches/${id}`)).status, 200);
+  await row.getByRole('button', { name: 'Delete' }).click();
+  await page.getByRole('button', { name: 'Delete it' }).click();
+  await row.waitFor({ state: 'detached' });
+  assert.equal((await request('GET', `/api/v1/branches/${id}`)).status, 404);
+  assert.deepEqual(troubles, []);
+  await context.close();
+});
+
+// This program has all of these; one that embeds the crate may keep no branches and show no settings, and there is no such
+// program to be started here.
 test('a build without branches, schemas or settings over HTTP says so', async () => {
-  const { page, context, troubles } = await open(browser);
+  const { page, context, troubles } = await open(browser, { allowed: [/\/(branches|config|openapi\.json)$/] });
   const absent = { status: 404, contentType: 'application/problem+json', body: '{"code":"not-found","status":404,"detail":"there is no such path"}' };
   for (const path of ['branches', 'config', 'openapi.json']) await page.route(`**/api/v1/${path}`, (route) => route.fulfill(absent));
   await visit(page, '#/branches');
@@ -195,11 +243,17 @@ test('a build without branches, schemas or settings over HTTP says so', async ()
 
 test('settings are shown with their sources and searched', async () => {
   const { page, context, troubles } = await open(browser);
-  await page.route('**/api/v1/config', (route) => route.fulfill({ json: [{ key: 'http.bind_address', value: '127.0.0.1:8000', source: 'default' }, { key: 'log.level', value: 'debug', source: 'LOG_LEVEL' }] }));
   await visit(page, '#/settings');
   await page.getByLabel('Search settings').fill('log_level');
-  await page.getByRole('rowheader', { name: 'log.level' }).waitFor();
-  assert.equal(await page.locator('tbody tr').count(), 1);
+  const level = page.getByRole('row', { name: /^log\.level info/ });
+  await level.getByText('environment LOG_LEVEL').waitFor();
+  await page.getByLabel('Search settings').fill('');
+  const { items } = (await request('GET', '/api/v1/config')).data;
+  const rows = page.locator('.settings tbody tr');
+  assert.equal(await rows.count(), items.length);
+  await page.getByLabel('Only what was set').check();
+  assert.equal(await rows.count(), items.filter(({ source }) => source !== 'default').length);
+  assert.deepEqual(await axe(page), []);
   assert.deepEqual(troubles, []);
   await context.close();
 });

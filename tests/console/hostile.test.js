@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch, open, settled, violations, visit } from './support/browser.js';
-import { append, command, request } from './support/server.js';
+import { append, branch, command, request } from './support/server.js';
 
 const CORPUS = [
   '<img src=x onerror=window.owned=1>',
@@ -22,12 +22,14 @@ const CORPUS = [
   '<b>bold</b>&amp;&lt;',
   'a/b?c#d%2e%2e',
 ];
+const branches = [];
 let browser;
 
 before(async () => {
   browser = await launch();
   for (const [index, text] of CORPUS.entries()) {
-    await command('CreateAccount', text, { owner: text, initial_balance: index + 1 });
+    const { position } = await command('CreateAccount', text, { owner: text, initial_balance: index + 1 });
+    branches.push(await branch(text, { at_position: position }, [['DepositMoney', text, { amount: 1 }]]));
     await append(`hostile-stream-${index}`, [{ event_type: `Hostile${index}`, data: { [text]: text, nested: [{ [text]: [text] }] } }]);
   }
 });
@@ -59,13 +61,19 @@ test('hostile ids, owners and payloads are shown as what they are', async () => 
     assert.ok(shown.includes(JSON.stringify(text)), shown);
     await assertHarmless(page, text);
   }
+  for (const [index, text] of CORPUS.entries()) {
+    await visit(page, `#/branches/${branches[index]}`);
+    await page.getByRole('rowheader', { name: '/balance' }).waitFor();
+    assert.equal(await page.locator('h1').textContent(), text);
+    await assertHarmless(page, text);
+  }
   assert.deepEqual(troubles, []);
   await context.close();
 });
 
 test('hostile texts in lists, searches, addresses and refusals stay texts', async () => {
   const { page, context, troubles } = await open(browser, { allowed: [/\/api\/v1\//] });
-  for (const hash of ['#/aggregates', '#/events', '#/overview']) {
+  for (const hash of ['#/aggregates', '#/events', '#/overview', '#/branches']) {
     await visit(page, hash);
     await settled(page);
     await assertHarmless(page, hash);
@@ -81,8 +89,9 @@ test('hostile texts in lists, searches, addresses and refusals stay texts', asyn
       await assertHarmless(page, hash);
     }
     await page.keyboard.press('/');
-    await page.getByRole('combobox').fill(text);
-    await page.getByRole('option').first().waitFor();
+    const palette = page.getByRole('dialog');
+    await palette.getByRole('combobox').fill(text);
+    await palette.getByRole('option').first().waitFor();
     await assertHarmless(page, `palette ${text}`);
     await page.keyboard.press('Escape');
   }

@@ -3,14 +3,19 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { axe, launch, open, settled, violations, visit } from './support/browser.js';
-import { request, sealed, seed } from './support/server.js';
+import { append, branch, command, eventually, request, sealed, seed } from './support/server.js';
 
 let browser;
 let pages;
 
 before(async () => {
   browser = await launch();
-  const { from, completed, undone } = await seed('pages');
+  const { from, completed, waiting, undone } = await seed('pages');
+  await command('RegisterUser', 'pages-user', { user_id: 'pages-user', email: 'ada@example.org', name: 'Ada' });
+  const erasure = (await request('POST', '/api/v1/subjects/pages-user/erase')).data;
+  await eventually('a person is erased', async () => (await request('GET', `/api/v1/operations/${erasure.operation_id}`)).data.status === 'succeeded');
+  await append('pages-meter', [{ event_type: 'MeterRead', data: { amount: 'seven' } }]);
+  const fork = await branch('a branch with a name that is longer than the place for it', { at_position: 3 }, [['DepositMoney', from, { amount: 5 }]]);
   const head = (await request('GET', '/api/v1/projections')).data.items[0].head;
   await sealed(head);
   pages = {
@@ -21,15 +26,21 @@ before(async () => {
     'time travel': `#/aggregates/${from}?at=2`,
     'before the first event': `#/aggregates/${from}?at=0`,
     'two versions': `#/aggregates/${from}?at=3&with=1`,
+    'on a branch': `#/aggregates/${from}?branch=${fork}`,
+    'an erased person': '#/aggregates/pages-user',
+    'a generic stream': '#/aggregates/pages-meter',
     causation: '#/causation',
     'causation of a saga': `#/causation/${undone.correlation_id}`,
+    queries: '#/queries',
     commands: '#/commands',
     'start of a saga': '#/commands?kind=saga',
     projections: '#/projections',
     sagas: '#/sagas',
     'a saga that went well': `#/sagas/${completed.saga_id}`,
+    'a saga that waits': `#/sagas/${waiting.saga_id}`,
     'a saga that was undone': `#/sagas/${undone.saga_id}`,
     branches: '#/branches',
+    'a branch': `#/branches/${fork}`,
     integrity: `#/integrity?position=1&stream=${from}`,
     metrics: '#/metrics',
     settings: '#/settings',

@@ -6,9 +6,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use crate::support::{http::TestServer, server::Server};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+
+use crate::support::{
+    http::TestServer,
+    server::{Server, word},
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console")
@@ -112,17 +118,33 @@ fn lacking() -> Option<String> {
 
 /// Runs a file of browser tests against a server of its own.
 fn run(file: &str) {
+    run_prepared(file, &[], |_, _| Vec::new());
+}
+
+/// The same on a store that was prepared, for which more is set; what `prepare` answers the tests find in their
+/// environment.
+fn run_prepared(
+    file: &str,
+    more: &[(&str, &str)],
+    prepare: impl FnOnce(&Path, &Server) -> Vec<(&'static str, String)>,
+) {
     if let Some(lacking) = lacking() {
         assert!(std::env::var_os("CONSOLE_REQUIRED").is_none(), "the browser tests must run here, and lack {lacking}");
         eprintln!("SKIPPED: {file} of the console needs a browser, and this machine lacks {lacking}");
         return;
     }
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &[("ES__INTEGRITY__INTERVAL_MS", "100"), ("LOG_LEVEL", "info")]);
+    let config = folder().join("config");
+    let mut settings =
+        vec![("CONFIG_DIR", config.to_str().unwrap()), ("ES__INTEGRITY__INTERVAL_MS", "100"), ("LOG_LEVEL", "info")];
+    settings.extend_from_slice(more);
+    let server = Server::start(data.path(), &settings);
+    let prepared = prepare(data.path(), &server);
     let output = Command::new("node")
         .args(["--test", "--test-reporter=spec", file])
         .current_dir(folder())
         .env("CONSOLE_URL", server.url())
+        .envs(prepared)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -169,4 +191,52 @@ fn commands_are_tried_and_sent_in_a_browser() {
 #[test]
 fn keys_languages_and_themes_work_in_a_browser() {
     run("keyboard.test.js");
+}
+
+/// Two events of one account in three accounts; the second of the middle one is changed in the file.
+fn alter(folder: &Path, server: &Server) -> Vec<(&'static str, String)> {
+    const ALTERED: u64 = 4;
+    let send = |kind: &str, account: &str, data: &str| {
+        let body = format!(r#"{{"command_type":"{kind}","aggregate_id":"{account}","data":{data}}}"#);
+        let (status, answer) = server.request("POST", "/api/v1/commands", &body);
+        assert_eq!(status, 200, "{answer}");
+    };
+    for account in ["altered-1", "altered-2", "altered-3"] {
+        send("CreateAccount", account, r#"{"owner":"Ada","initial_balance":5}"#);
+        send("DepositMoney", account, r#"{"amount":1}"#);
+    }
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while server.get("/api/v1/integrity/checkpoint").1.lines().nth(1) != Some("6") {
+        assert!(Instant::now() < give_up, "the events were never sealed");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let file = folder.join("data/eventstore.db");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        sqlx::query("DROP TRIGGER events_no_update").execute(&mut database).await.unwrap();
+        let change = "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), '1', '9') AS BLOB) WHERE position = ?1";
+        let changed = sqlx::query(change).bind(i64::try_from(ALTERED).unwrap()).execute(&mut database).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1);
+        database.close().await.unwrap();
+    });
+    vec![("CONSOLE_ALTERED", ALTERED.to_string())]
+}
+
+#[test]
+fn an_altered_log_is_told_in_a_browser() {
+    run_prepared("altered.test.js", &[], alter);
+}
+
+/// A key for some roles, on the store of a running server.
+fn key(folder: &Path, role: &str) -> String {
+    let made = word(folder, &[], &["token", "create", "--role", role, "--name", role, "--format", "json"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    made.json()["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn who_asks_is_asked_who_they_are_in_a_browser() {
+    run_prepared("access.test.js", &[("ES__AUTH__MODE", "api_key")], |folder, _| {
+        vec![("CONSOLE_READER", key(folder, "reader")), ("CONSOLE_OPERATOR", key(folder, "operator"))]
+    });
 }

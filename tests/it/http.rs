@@ -8,11 +8,13 @@ mod commands;
 mod connections;
 mod cors;
 mod faults;
+mod forwarded;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod live;
 mod live_load;
 mod openapi;
+mod out_of_reach;
 mod problems;
 mod projections;
 mod queries;

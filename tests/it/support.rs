@@ -40,11 +40,11 @@ pub fn settings_for(database_url: &str) -> Settings {
     settings
 }
 
-/// Waits until a condition holds; panics with `what` after ten seconds.
+/// Waits until a condition holds; panics with `what` after a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited ten seconds for this: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "waited a minute for this: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -85,8 +85,10 @@ fn commands(components: &mut Components, registered: Registered<'_>) {
             let required = with_data(components, vec!["command_type", "aggregate_id"], &data);
             let id = input::<AggregateId>(components);
             let members = json!({ "command_type": word(name), "aggregate_id": id, "data": data });
-            let schema =
+            let mut schema =
                 closed(&format!("The command {name} to an aggregate of type {aggregate_type}."), required, members);
+            // For those who make forms: which aggregate it is for, as a word.
+            schema["x-aggregate-type"] = json!(aggregate_type.as_str());
             union.variants.push(((*name).to_owned(), components.add(&format!("{name}Command"), schema)));
         }
     }

@@ -81,7 +81,6 @@ pub(super) fn document(registered: Registered<'_>) -> Value {
             "headers": headers(),
             "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer", "description": BEARER } },
         },
-        "security": [{ "bearer": [] }],
     });
     components.finish(&mut document);
     document
@@ -182,9 +181,12 @@ fn written(operation: &Operation, components: &mut Components, registered: Regis
     for (status, codes) in problems {
         responses.insert(status.as_u16().to_string(), problem(status, &codes, components));
     }
-    if access_of(operation).is_none_or(|access| access.role.is_none()) {
-        written["security"] = json!([]);
-    }
+    written["security"] = match access_of(operation).and_then(|access| access.role) {
+        None => json!([]),
+        // Since OpenAPI 3.1 the list may name the role that is needed. An empty alternative: nothing need be sent.
+        Some(role) if registered.is_guarded => json!([{ "bearer": [role.as_str()] }]),
+        Some(role) => json!([{}, { "bearer": [role.as_str()] }]),
+    };
     written["responses"] = responses.into_iter().collect::<Map<_, _>>().into();
     written
 }
@@ -213,6 +215,9 @@ pub(super) fn codes(operation: &Operation) -> Vec<&'static Code> {
     let access = access_of(operation);
     if access.is_some_and(|access| access.role.is_some()) {
         codes.extend([error::UNAUTHENTICATED, error::FORBIDDEN, error::AUTHENTICATION_UNAVAILABLE]);
+    }
+    if operation.method != "GET" {
+        codes.push(error::CROSS_ORIGIN);
     }
     if access.is_some_and(|access| !access.is_exempt) {
         codes.push(error::RATE_LIMITED);

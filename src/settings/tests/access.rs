@@ -1,7 +1,7 @@
 //! Who may come in, as settings.
 
 use super::*;
-use crate::auth::key::ApiKey;
+use crate::auth::{key::ApiKey, proxies::ForwardedHeader};
 
 #[test]
 fn modes_of_authentication_are_three() {
@@ -75,4 +75,22 @@ fn single_commands_have_roles() {
     let settings = load(&[("cqrs.yaml", unknown)], NO_VARIABLES).unwrap();
     let message = crate::app::App::builder().settings(settings).check().unwrap_err().to_string();
     assert_says(&message, &["commands.types.CloseAcount", "CloseAccount"]);
+}
+
+#[test]
+fn trusted_proxies_are_networks_and_none_is_trusted_unless_named() {
+    let settings = load(&[], NO_VARIABLES).unwrap();
+    assert!(settings.http.trusted_proxies.is_empty());
+    let yaml = "http: {trusted_proxies: [10.0.0.0/8, \"::1\"], forwarded_header: forwarded}";
+    let settings = load(&[("cqrs.yaml", yaml)], NO_VARIABLES).unwrap();
+    assert_eq!(settings.http.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap()));
+    assert_eq!(settings.http.forwarded_header, ForwardedHeader::Forwarded);
+    let settings = load(&[], [("ES__HTTP__TRUSTED_PROXIES", "192.0.2.7,fd00::/8")]).unwrap();
+    assert_eq!(settings.http.trusted_proxies.len(), 2);
+    for wrong in ["0.0.0.0/0", "10.0.0.1/8", "proxy.example"] {
+        let message = refusal(&[], [("ES__HTTP__TRUSTED_PROXIES", wrong)]);
+        assert_says(&message, &["http.trusted_proxies", "10.0.0.0/8", wrong]);
+    }
+    let message = refusal(&[], [("ES__HTTP__FORWARDED_HEADER", "x-real-ip")]);
+    assert_says(&message, &["http.forwarded_header", "x-forwarded-for"]);
 }

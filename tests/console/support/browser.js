@@ -7,8 +7,6 @@ import { chromium } from 'playwright-core';
 /** Where the server under test listens. */
 export const BASE = process.env.CONSOLE_URL;
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-/** What a build may lack, and the console then says so: the browser notes the 404. */
-const OPTIONAL = [/\/api\/v1\/branches/, /\/api\/v1\/openapi\.json/, /\/api\/v1\/config/];
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--enable-precise-memory-info'];
 
 export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
@@ -21,7 +19,7 @@ export async function open(browser, { width = 1280, theme = 'light', allowed = [
   page.on('pageerror', (error) => troubles.push(`error: ${error.message}`));
   page.on('console', (message) => {
     const { url } = message.location();
-    const isExpected = message.text().startsWith('Failed to load resource') && [...OPTIONAL, ...allowed].some((pattern) => pattern.test(url));
+    const isExpected = message.text().startsWith('Failed to load resource') && allowed.some((pattern) => pattern.test(url));
     if (['error', 'warning'].includes(message.type()) && !isExpected) troubles.push(`${message.type()}: ${message.text()} ${url}`);
   });
   page.on('request', (request) => {

@@ -2,10 +2,12 @@
 
 import { BASE } from './browser.js';
 
+/** A body that is a text already goes as it is: it may hold numbers that JavaScript does not. */
 export async function request(method, path, body, headers = {}) {
-  const response = await fetch(BASE + path, { method, headers: { 'content-type': 'application/json', ...headers }, body: body === undefined ? undefined : JSON.stringify(body) });
-  const text = await response.text();
-  return { status: response.status, data: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text };
+  const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
+  const response = await fetch(BASE + path, { method, headers: { 'content-type': 'application/json', ...headers }, body: text });
+  const answer = await response.text();
+  return { status: response.status, data: answer.startsWith('{') || answer.startsWith('[') ? JSON.parse(answer) : answer };
 }
 
 /** A command that must be accepted. */
@@ -44,7 +46,36 @@ export const sealed = (position) =>
     return status === 200 && Number(String(data).split('\n')[1]) >= position;
   });
 
-/** An account with some history, a saga that went well and one that was undone. */
+/** A transfer to an account that is closed: the deposit is refused, and would be tried again tomorrow. */
+export async function waitingTransfer(from, closed, amount) {
+  const started = await request('POST', '/api/v1/sagas', { saga_type: 'TransferSaga', data: { from_account: from, to_account: closed, amount } });
+  if (started.status !== 202) throw new Error(JSON.stringify(started.data));
+  const path = `/api/v1/sagas/${started.data.saga_id}`;
+  await eventually('the deposit is refused', async () => (await request('GET', path)).data.steps?.[1]?.error);
+  return (await request('GET', path)).data;
+}
+
+/** Cancels a saga; answers how it stands once it is over. */
+export async function cancelled(id) {
+  const path = `/api/v1/sagas/${id}`;
+  await request('POST', `${path}/cancel`);
+  await eventually('the saga is over', async () => ['compensated', 'failed'].includes((await request('GET', path)).data.status));
+  return (await request('GET', path)).data;
+}
+
+/** A branch, and commands that were sent to it. */
+export async function branch(name, fork, commands) {
+  const made = await request('POST', '/api/v1/branches', { name, ...fork });
+  if (made.status !== 201) throw new Error(JSON.stringify(made.data));
+  const id = made.data.branch_id;
+  for (const [type, aggregate, data] of commands) {
+    const answer = await request('POST', `/api/v1/commands?branch=${id}`, { command_type: type, aggregate_id: aggregate, data });
+    if (answer.status !== 200) throw new Error(JSON.stringify(answer.data));
+  }
+  return id;
+}
+
+/** An account with some history, a saga that went well, one that waits and one that was undone. */
 export async function seed(prefix) {
   const [from, to, closed] = [`${prefix}-from`, `${prefix}-to`, `${prefix}-closed`];
   await command('CreateAccount', from, { owner: 'Ada', initial_balance: 1000 });
@@ -53,6 +84,7 @@ export async function seed(prefix) {
   await command('CloseAccount', closed, {});
   await command('DepositMoney', from, { amount: 50 });
   const completed = await saga('TransferSaga', { from_account: from, to_account: to, amount: 300 });
-  const undone = await saga('TransferSaga', { from_account: from, to_account: closed, amount: 100 });
-  return { from, to, closed, completed, undone };
+  const waiting = await waitingTransfer(from, closed, 20);
+  const undone = await cancelled((await waitingTransfer(from, closed, 100)).saga_id);
+  return { from, to, closed, completed, waiting, undone };
 }

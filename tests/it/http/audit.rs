@@ -8,7 +8,7 @@ use event_sourcing_cqrs::auth::{
     Auth, Method, Parts, Role,
     audit::{Act, REFUSED_CALLERS_MAX},
     memory::MemoryAccess,
-    port::{AccessStore, AuditRecord, TokenRecord},
+    port::{AccessStore, AuditRecord, Outcome, TokenRecord},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ async fn refused_requests_are_one_line_a_caller_and_minute() {
 fn stranger(number: usize) -> Act {
     let text = |text: &str| text.to_owned();
     let peer = Some(format!("10.0.{}.{}", number / 256, number % 256));
-    Act { principal: None, peer, act: text("GET /x"), target: "é".repeat(number), request_id: None }
+    Act { principal: None, peer, act: text("GET /x"), target: "é".repeat(1_000 + number), request_id: None }
 }
 
 #[tokio::test]
@@ -92,6 +92,21 @@ async fn however_many_are_refused_the_audit_grows_by_a_bounded_number_of_lines()
     assert!(lines.iter().all(|line| line.target.len() <= 512));
     let others = lines.iter().find(|line| line.peer.is_none()).unwrap();
     assert_eq!((others.act.as_str(), others.count), ("several", 5_000 - REFUSED_CALLERS_MAX as u64));
+}
+
+#[tokio::test]
+async fn an_act_whose_end_nobody_tells_is_recorded_as_one_that_is_not_known() {
+    let store = Arc::new(MemoryAccess::default());
+    let parts = Parts { store: store.clone(), clock: Arc::new(SystemClock), method: Method::None, guards: true };
+    let auth = Auth::start(parts).await.unwrap();
+    // Whoever asked goes away, and with him what would have told.
+    drop(auth.audit().begin(stranger(1)).await.unwrap());
+    auth.audit().begin(stranger(1)).await.unwrap().end(Outcome::Failed, Some(500));
+    auth.close().await;
+    let lines = store.audit(None, NonZeroU32::new(10).unwrap()).await.unwrap();
+    let told: Vec<_> = lines.iter().rev().map(|line| (line.outcome, line.status)).collect();
+    let begun = (Outcome::Begun, None);
+    assert_eq!(told, [begun, (Outcome::Unknown, None), begun, (Outcome::Failed, Some(500))]);
 }
 
 /// A store that takes no lines.

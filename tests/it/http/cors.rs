@@ -82,3 +82,32 @@ async fn all_origins_are_a_star_and_no_list_is_silence() {
         assert!(reply.headers.keys().all(|name| !name.as_str().starts_with("access-control")));
     }
 }
+
+#[tokio::test]
+async fn pages_of_other_origins_change_nothing_where_nobody_is_asked_for_a_key() {
+    let server = TestServer::start_with(options(&[PAGE]), |context| context).await;
+    let here = "http://test";
+    for (headers, expected) in [
+        (vec![], 200),
+        (vec![("origin", here)], 200),
+        (vec![("origin", "https://TEST")], 200),
+        (vec![("origin", PAGE), ("sec-fetch-site", "cross-site")], 200),
+        (vec![("origin", "https://elsewhere.example"), ("sec-fetch-site", "same-origin")], 200),
+        (vec![("sec-fetch-site", "none")], 200),
+        (vec![("origin", "https://evil.example"), ("authorization", "Bearer x")], 200),
+        (vec![("origin", "https://evil.example")], 403),
+        (vec![("origin", "http://test.evil.example")], 403),
+        (vec![("origin", "null")], 403),
+        (vec![("origin", here), ("sec-fetch-site", "cross-site")], 403),
+        (vec![("origin", here), ("sec-fetch-site", "same-site")], 403),
+        (vec![("sec-fetch-site", "cross-site")], 403),
+    ] {
+        let reply = server.post_with("/api/v1/replay", &headers, "{}").await;
+        // Who is let in is told what is wrong with the body.
+        let expected = if expected == 200 { (400, "malformed-body") } else { (403, "cross-origin") };
+        let code = reply.json()["code"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((reply.status, code.as_str()), expected, "{headers:?}: {}", reply.text());
+        let read = server.send("GET", "/version", &headers, b"").await;
+        assert_eq!(read.status, 200, "reading changes nothing, and the page learns nothing");
+    }
+}

@@ -1,5 +1,10 @@
 //! JSON web tokens: what counts, what does not, and sets of keys that change, are late or never come.
 
+mod elliptic;
+#[cfg(unix)]
+mod https;
+mod sets;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -10,6 +15,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::TimeDelta;
 
 use ed25519_dalek::{Signer, SigningKey};
 use event_sourcing_actors::ports::{Clock, SystemClock};
@@ -17,7 +23,7 @@ use event_sourcing_cqrs::{
     auth::{
         Method,
         authorizer::RoleAuthorizer,
-        jwt::{JwtOptions, KeySource},
+        jwt::{JwtOptions, KEEP_MAX, KeySource},
     },
     http::HttpOptions,
 };
@@ -87,6 +93,7 @@ fn options(source: KeySource) -> JwtOptions {
         leeway: Duration::from_secs(30),
         refresh: Duration::from_secs(3_600),
         fetch_pause: Duration::from_millis(20),
+        keep: KEEP_MAX,
     }
 }
 
@@ -202,6 +209,8 @@ async fn whatever_is_wrong_with_a_token_opens_nothing() {
     assert_eq!(guarded.ask("GET", "/version", None, "").await.status, 401);
     let only = issuer.signed(&json!({ "alg": "EdDSA" }), &good);
     assert_eq!(status(&guarded, &only).await, 200, "without an id the only key is meant");
+    guarded.clock.advance(TimeDelta::hours(2));
+    assert_eq!(status(&guarded, &right).await, 401, "the program's own clock counts, too");
 }
 
 /// Whatever answers for a set of keys.
@@ -215,6 +224,10 @@ struct KeyServer {
 impl KeyServer {
     /// `None` takes connections and never answers.
     async fn start(body: Option<String>) -> Self {
+        Self::answering("200 OK", body).await
+    }
+
+    async fn answering(status: &'static str, body: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let (body, asked) = (Arc::new(Mutex::new(body)), Arc::new(AtomicUsize::new(0)));
@@ -230,7 +243,7 @@ impl KeyServer {
                     continue;
                 };
                 let _ = stream.read(&mut [0; 4_096]).await;
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
             }
         });

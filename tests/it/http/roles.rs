@@ -8,6 +8,7 @@ use event_sourcing_cqrs::{
     auth::{Role, key::ApiKey},
     http::{RouteAccess, access_table},
 };
+use serde_json::json;
 
 use crate::support::{access::Guarded, http::TestServer};
 
@@ -108,6 +109,23 @@ async fn methods_and_paths_that_are_not_there_are_told_to_everybody() {
     assert_eq!(guarded.ask("GET", "/api/v1/nothing", None, "").await.status, 404);
     assert_eq!(guarded.ask("DELETE", "/api/v1/events", None, "").await.status, 405);
     assert_eq!(guarded.ask("OPTIONS", "/api/v1/tokens", None, "").await.status, 204);
+}
+
+#[tokio::test]
+async fn the_document_names_the_role_of_each_operation_and_whether_it_is_asked_for() {
+    let (guarded, open) = (Guarded::start().await, TestServer::start().await);
+    for (server, is_guarded) in [(&guarded.server, true), (&open, false)] {
+        let document = server.get("/api/v1/openapi.json").await.json();
+        for route in access_table() {
+            let demanded = match route.role {
+                None => json!([]),
+                Some(role) if is_guarded => json!([{ "bearer": [role.as_str()] }]),
+                Some(role) => json!([{}, { "bearer": [role.as_str()] }]),
+            };
+            let named = &document["paths"][route.path][route.method.to_lowercase()]["security"];
+            assert_eq!(*named, demanded, "{} {}", route.method, route.path);
+        }
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn document() -> Value {
     let app = app.projection(Lamps);
     let app = app.query_type(QueryType::new("GetLamp", "lamps", "A lamp.", plan).documented::<OneLamp, LampRow>());
     let app = app.saga(StepSaga::<Value>::new("DimSaga").step(refuse)).unwrap().registered().unwrap();
-    openapi(Registered { catalog: &app.catalog, queries: &app.queries, sagas: &app.sagas })
+    openapi(Registered { catalog: &app.catalog, queries: &app.queries, sagas: &app.sagas, is_guarded: true })
 }
 
 #[test]

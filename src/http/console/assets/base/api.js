@@ -3,6 +3,9 @@
 import { parse, stringify } from './json.js';
 import { session } from './session.js';
 
+/** Said to the window when the server wants to know who asks. */
+export const UNAUTHENTICATED = 'console-unauthenticated';
+
 /** An answer that is no success, or no answer at all (status 0). */
 export class Problem extends Error {
   constructor(status, document) {
@@ -40,7 +43,10 @@ async function send(method, path, { query, body, headers, signal } = {}) {
     if (signal?.aborted) throw error;
     throw new Problem(0, { detail: 'the server does not answer' });
   }
-  if (!response.ok && response.status !== 304) throw new Problem(response.status, await documentOf(response));
+  if (!response.ok && response.status !== 304) {
+    if (response.status === 401) dispatchEvent(new Event(UNAUTHENTICATED));
+    throw new Problem(response.status, await documentOf(response));
+  }
   return response;
 }
 

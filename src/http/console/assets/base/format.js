@@ -1,5 +1,6 @@
 // Numbers, instants and ids as people read them. Instants are in UTC, as in the log.
 
+import { t } from './i18n.js';
 import { Digits } from './json.js';
 import { session } from './session.js';
 
@@ -10,6 +11,9 @@ export function number(value) {
   if (typeof value !== 'number' || !Number.isFinite(value)) return '–';
   return value.toLocaleString(locale(), { maximumFractionDigits: Math.abs(value) < 10 ? 2 : 1 });
 }
+
+/** A number of somebody's data: every digit, integers in groups. */
+export const exactNumber = (value) => (value instanceof Digits || Number.isSafeInteger(value) ? number(value) : String(value));
 
 /** A change of a number, with its sign. */
 export function delta(from, to) {
@@ -38,6 +42,9 @@ export function seconds(given) {
   return `${Math.round(value / 86400)} d`;
 }
 
+/** Counts in words, since one of something has another word in English. */
+export const eventCount = (count) => t(count === 1 ? '1 event' : '{count} events', { count: number(count) });
+
 /** `14:03:01.123`, from an instant of the API. */
 export const clock = (instant) => (instant ? instant.slice(11, 23).replace(/Z$/, '') : '–');
 
@@ -61,9 +68,13 @@ export const toField = (instant) => (instant ? instant.slice(0, 23).replace(/Z$/
 /** The instant a `datetime-local` field names, in UTC. */
 export const fromField = (text) => (text ? `${text.length === 16 ? `${text}:00` : text}Z` : '');
 
+/** Chosen so that what adds and what takes away, what went well and what was refused, do not look the other way round. */
+const HUE_SEED = 216034;
+
 /** A stable hue for a name, so that a type has its colour everywhere. */
 export function hue(name) {
-  let hash = 2166136261;
+  let hash = HUE_SEED;
   for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619) >>> 0;
-  return (hash % 12) + 1;
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 0;
+  return (((hash ^ (hash >>> 13)) >>> 0) % 12) + 1;
 }

@@ -32,9 +32,8 @@ class Remembered extends Map {
 }
 
 export class Past {
-  constructor(id, signal) {
-    this.id = id;
-    this.signal = signal;
+  constructor(id, signal, branch = '') {
+    Object.assign(this, { id, signal, branch });
     this.version = 0;
     this.type = '';
     this.states = new Remembered(STATES_MAX);
@@ -48,7 +47,7 @@ export class Past {
 
   /** Where the stream stands. */
   async open() {
-    const state = await get(this.path(), undefined, this.signal);
+    const state = await get(this.path(), { branch: this.branch }, this.signal);
     this.type = state.aggregate_type;
     this.version = state.version;
     this.keep(state);
@@ -68,14 +67,14 @@ export class Past {
   async state(sequence, signal = this.signal) {
     const known = this.remembered(sequence);
     if (known) return known;
-    const answer = await get(this.path(), { at_sequence: sequence }, signal);
+    const answer = await get(this.path(), { at_sequence: sequence, branch: this.branch }, signal);
     this.keep(answer);
     return answer;
   }
 
   /** The last sequence at or before an instant, as the server says. */
   async sequenceAt(instant, signal = this.signal) {
-    const answer = await get(this.path(), { at_time: instant }, signal);
+    const answer = await get(this.path(), { at_time: instant, branch: this.branch }, signal);
     if (answer.version > 0) this.keep(answer);
     return answer;
   }
@@ -84,7 +83,7 @@ export class Past {
     const known = this.pages.recall(number);
     if (known) return known;
     const from = number * PAGE_EVENTS + 1;
-    const query = { from_sequence: from, to_sequence: from + PAGE_EVENTS - 1, limit: PAGE_EVENTS };
+    const query = { from_sequence: from, to_sequence: from + PAGE_EVENTS - 1, limit: PAGE_EVENTS, branch: this.branch };
     const page = get(`/api/v1/events/${segment(this.id)}`, query, this.signal).then(({ events }) => {
       for (const event of events) this.times.set(event.sequence, Date.parse(event.recorded_at));
       // The last page may still grow.
@@ -114,7 +113,7 @@ export class Past {
   /** Looks whether there is more; true when there is. */
   async grow() {
     const path = `/api/v1/events/${segment(this.id)}`;
-    const query = { from_sequence: this.version + 1, limit: PAGE_EVENTS };
+    const query = { from_sequence: this.version + 1, limit: PAGE_EVENTS, branch: this.branch };
     const headers = { 'if-none-match': `"${this.version}"` };
     const answer = await call('GET', path, { query, headers, signal: this.signal });
     if (answer.status === 304 || answer.data.version <= this.version) return false;
@@ -123,6 +122,6 @@ export class Past {
   }
 
   difference(from, to, signal = this.signal) {
-    return get(this.path('/diff'), { from_sequence: from, to_sequence: to }, signal);
+    return get(this.path('/diff'), { from_sequence: from, to_sequence: to, branch: this.branch }, signal);
   }
 }

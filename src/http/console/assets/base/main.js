@@ -3,7 +3,9 @@
 import { openPalette } from '../parts/palette.js';
 import { pages } from '../parts/pages.js';
 import { shell } from '../parts/shell.js';
+import { openSignIn } from '../parts/signin.js';
 import { empty, failure, loading } from '../parts/states.js';
+import { UNAUTHENTICATED } from './api.js';
 import { h, replace } from './dom.js';
 import { t } from './i18n.js';
 import { here, link } from './router.js';
@@ -11,6 +13,8 @@ import { applyTheme, onChange, session } from './session.js';
 
 let frame = null;
 let leaving = new AbortController();
+/** Whether this page has asked for a token already: who said no is asked again on the next page. */
+let wasAsked = false;
 
 function build() {
   document.documentElement.lang = session.language;
@@ -21,6 +25,7 @@ function build() {
 async function visit({ isFirst = false } = {}) {
   leaving.abort();
   leaving = new AbortController();
+  wasAsked = false;
   const { signal } = leaving;
   const { segments, query } = here();
   const name = segments[0] ?? 'overview';
@@ -54,6 +59,12 @@ function show(title, element, isFirst) {
 const isTyping = (target) => target instanceof HTMLElement && (target.isContentEditable || ['INPUT', 'TEXTAREA', 'SELECT'].includes(target.tagName));
 
 addEventListener('hashchange', () => visit());
+addEventListener(UNAUTHENTICATED, () => {
+  // Settings have a field of their own for it.
+  if (wasAsked || here().segments[0] === 'settings') return;
+  wasAsked = true;
+  openSignIn(() => visit());
+});
 addEventListener('keydown', (event) => {
   const isSearch = event.key === '/' && !isTyping(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey;
   if (isSearch || (event.key === 'k' && (event.ctrlKey || event.metaKey))) {

@@ -49,3 +49,18 @@ export function variants(document, path, property) {
   }
   return found;
 }
+
+/** The aggregate type a command's schema is for, or the projection a query's is. */
+export const groupOf = (document, schema) => schema['x-aggregate-type'] ?? resolve(document, schema.properties?.projection).const ?? '';
+
+/** The types of events that are known by name. */
+export function eventTypes(document) {
+  const parts = document.components?.schemas?.Event?.oneOf ?? [];
+  return parts.map((part) => resolve(document, resolve(document, part).properties?.event_type).const).filter(Boolean).sort();
+}
+
+/** The types of aggregates that take commands, and that of sagas. */
+export function aggregateTypes(document) {
+  const commands = [...variants(document, '/api/v1/commands', 'command_type').values()];
+  return [...new Set([...commands.map((schema) => groupOf(document, schema)), 'saga'])].filter(Boolean).sort();
+}

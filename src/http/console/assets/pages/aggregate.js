@@ -2,7 +2,7 @@
 
 import { sleep } from '../base/api.js';
 import { h, icon, replace } from '../base/dom.js';
-import { ago, dateTime, fromField, number, toField } from '../base/format.js';
+import { ago, dateTime, eventCount, fromField, number, shortId, toField } from '../base/format.js';
 import { Past } from '../base/history.js';
 import { t } from '../base/i18n.js';
 import { link, note } from '../base/router.js';
@@ -24,7 +24,8 @@ const STEP_MS = 900;
 class TimeTravel {
   constructor({ id, query, signal }) {
     Object.assign(this, { id, signal });
-    this.past = new Past(id, signal);
+    this.branch = query.get('branch') ?? '';
+    this.past = new Past(id, signal, this.branch);
     this.wanted = { at: query.get('at'), time: query.get('time'), with: query.get('with') };
     this.speed = 1;
     this.isPlaying = false;
@@ -57,13 +58,14 @@ class TimeTravel {
     return h(
       'header',
       { class: 'page-head' },
-      h('div', null, h('p', { class: 'eyebrow' }, h('a', { href: link(['aggregates'], { type }) }, t('Aggregates')), ' / ', typeMark(type)), h('h1', { tabindex: '-1', class: 'mono id' }, this.id), this.facts),
+      h('div', null, h('p', { class: 'eyebrow' }, h('a', { href: link(['aggregates'], { type }) }, t('Aggregates')), ' / ', typeMark(type), this.branch !== '' && [' · ', t('Branch'), ' ', h('a', { class: 'mono', href: link(['branches', this.branch]) }, shortId(this.branch))]), h('h1', { tabindex: '-1', class: 'mono id' }, this.id), this.facts),
       h(
         'div',
         { class: 'row' },
-        h('a', { class: 'button', href: link(['events'], { aggregate: this.id }) }, t('Events')),
-        h('a', { class: 'button', href: link(['integrity'], { stream: this.id }) }, t('Verify')),
-        type === 'saga' ? h('a', { class: 'button', href: link(['sagas', this.id]) }, t('Saga')) : h('a', { class: 'button primary', href: link(['commands'], { aggregate: this.id, type }) }, t('Send a command')),
+        this.branch === '' && h('a', { class: 'button', href: link(['events'], { aggregate: this.id }) }, t('Events')),
+        this.branch === '' && h('a', { class: 'button', href: link(['integrity'], { stream: this.id }) }, t('Verify')),
+        this.branch !== '' && h('a', { class: 'button', href: link(['aggregates', this.id]) }, t('The same on main')),
+        type === 'saga' ? h('a', { class: 'button', href: link(['sagas', this.id], { branch: this.branch }) }, t('Saga')) : h('a', { class: 'button primary', href: link(['commands'], { aggregate: this.id, type, branch: this.branch }) }, t('Send a command')),
       ),
     );
   }
@@ -124,7 +126,7 @@ class TimeTravel {
     this.slider.show(sequence);
     this.atField.value = String(sequence);
     this.atField.max = String(this.past.version);
-    note(['aggregates', this.id], { at: sequence, with: this.withField.value });
+    note(['aggregates', this.id], { at: sequence, with: this.withField.value, branch: this.branch });
     this.asked.abort();
     this.asked = new AbortController();
     const before = sequence > 0 ? this.past.remembered(sequence - 1) : { state: null };
@@ -180,7 +182,7 @@ class TimeTravel {
       const event = await this.past.event(sequence);
       if (signal.aborted || !event) return;
       this.slider.know([event]);
-      replace(this.event, eventDetail(event, { withStream: false }));
+      replace(this.event, eventDetail(event, { withStream: false, isOnMain: this.branch === '' }));
       this.event.dataset.sequence = String(sequence);
     } catch (error) {
       if (!signal.aborted && !this.signal.aborted) replace(this.event, failure(error));
@@ -205,7 +207,7 @@ class TimeTravel {
 
   async compare() {
     const other = this.withField.value === '' ? null : Math.min(this.past.version, Math.max(0, Number(this.withField.value)));
-    note(['aggregates', this.id], { at: this.at, with: other ?? '' });
+    note(['aggregates', this.id], { at: this.at, with: other ?? '', branch: this.branch });
     if (other === null) {
       this.compared.replaceChildren();
       return;
@@ -273,7 +275,7 @@ class TimeTravel {
 
   showFacts() {
     const newest = this.past.times.get(this.past.version);
-    this.facts.textContent = `${t('{count} events', { count: number(this.past.version) })}${newest ? ` · ${t('last {ago}', { ago: ago(new Date(newest).toISOString()) })}` : ''}`;
+    this.facts.textContent = `${eventCount(this.past.version)}${newest ? ` · ${t('last {ago}', { ago: ago(new Date(newest).toISOString()) })}` : ''}`;
   }
 
   async grow() {

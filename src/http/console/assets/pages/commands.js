@@ -7,9 +7,9 @@ import { t } from '../base/i18n.js';
 import { parse, stringify } from '../base/json.js';
 import { parseMetrics } from '../base/prometheus.js';
 import { link, note } from '../base/router.js';
-import { openapi, variants } from '../base/schemas.js';
+import { groupOf, openapi, resolve, variants } from '../base/schemas.js';
 import { session } from '../base/session.js';
-import { aggregateLink, busy, button, copyable, field, heading, input, panel, select } from '../parts/controls.js';
+import { aggregateLink, badge, busy, button, copyable, facts, field, heading, input, panel } from '../parts/controls.js';
 import { documentView } from '../parts/document.js';
 import { formOf } from '../parts/form.js';
 import { failure, loading, show } from '../parts/states.js';
@@ -17,7 +17,15 @@ import { failure, loading, show } from '../parts/states.js';
 const KINDS = {
   command: { path: '/api/v1/commands', property: 'command_type', canTry: true, template: { command_type: 'CreateAccount', aggregate_id: 'acc-1', data: { owner: 'Ada', initial_balance: 100 } } },
   saga: { path: '/api/v1/sagas', property: 'saga_type', canTry: false, template: { saga_type: 'TransferSaga', data: { from_account: 'acc-1', to_account: 'acc-2', amount: 10 } } },
+  query: { path: '/api/v1/queries', property: 'query_type', canTry: false, template: { query_type: 'GetAccountBalance', filters: { account_id: 'acc-1' } } },
 };
+
+const heads = () => ({
+  command: [t('Commands'), t('Try a command without recording anything, then send it.')],
+  saga: [t('Commands'), t('Start a transaction over several aggregates.')],
+  query: [t('Queries'), t('Ask the read models. A query changes nothing.')],
+});
+const verbs = () => ({ command: t('Send'), saga: t('Start'), query: t('Ask') });
 
 /** A text in single quotes, as a shell takes it. */
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
@@ -28,11 +36,11 @@ function freshKey() {
 }
 
 class Sender {
-  constructor({ query, signal }) {
-    this.signal = signal;
-    this.kind = Object.hasOwn(KINDS, query.get('kind')) ? query.get('kind') : 'command';
+  constructor(kinds, { query, signal }) {
+    Object.assign(this, { kinds, signal });
+    this.kind = kinds.includes(query.get('kind')) ? query.get('kind') : kinds[0];
     this.branch = query.get('branch') ?? '';
-    this.wanted = { aggregate: query.get('aggregate') ?? '', type: query.get('command') ?? '' };
+    this.wanted = { aggregate: query.get('aggregate') ?? '', type: query.get('command') ?? query.get('query') ?? '', group: query.get('type') ?? '' };
     this.place = h('div', null, loading());
     this.outcome = h('div', { 'data-role': 'outcome' });
     this.curl = h('div', { class: 'curl' });
@@ -45,8 +53,15 @@ class Sender {
   }
 
   element() {
-    const kinds = h('div', { class: 'segments', role: 'group', 'aria-label': t('What to send') }, this.kindButton('command', t('Command')), this.kindButton('saga', t('Saga')));
-    return h('div', null, heading(t('Commands'), this.branch === '' ? t('Try a command without recording anything, then send it.') : t('Goes to the branch {branch}; main stays as it is.', { branch: this.branch }), kinds), h('div', { class: 'split split-form' }, this.place, h('div', null, panel(t('Answer'), this.outcome), panel(t('The same with curl'), this.curl))));
+    const names = { command: t('Command'), saga: t('Saga'), query: t('Query') };
+    const kinds = this.kinds.length > 1 && h('div', { class: 'segments', role: 'group', 'aria-label': t('What to send') }, this.kinds.map((kind) => this.kindButton(kind, names[kind])));
+    this.head = heading(heads()[this.kind][0], this.told(), kinds);
+    return h('div', null, this.head, h('div', { class: 'split split-form' }, this.place, h('div', null, panel(t('Answer'), this.outcome), panel(t('The same with curl'), this.curl))));
+  }
+
+  told() {
+    if (this.branch === '') return heads()[this.kind][1];
+    return this.kind === 'query' ? t('Asks on the branch {branch}.', { branch: this.branch }) : t('Goes to the branch {branch}; main stays as it is.', { branch: this.branch });
   }
 
   kindButton(kind, text) {
@@ -55,6 +70,7 @@ class Sender {
       this.kind = kind;
       for (const other of control.parentElement.children) other.setAttribute('aria-pressed', String(other === control));
       note(['commands'], { kind: kind === 'command' ? '' : kind, branch: this.branch });
+      this.head.querySelector('p').textContent = this.told();
       this.load();
     });
     return control;
@@ -81,11 +97,11 @@ class Sender {
   }
 
   formPanel() {
-    const names = [...this.variants.keys()].sort();
+    const names = [...this.variants.keys()];
     const body = h('div');
-    const type = select(names.map((name) => [name, name]), names.includes(this.wanted.type) ? this.wanted.type : names[0], { name: 'type' });
+    const type = this.typeSelect(names);
     const draw = () => {
-      this.form = formOf(this.document, this.variants.get(type.value), { preset: { aggregate_id: this.wanted.aggregate || undefined }, changed: () => this.changed() });
+      this.form = formOf(this.document, this.variants.get(type.value), { preset: this.preset(type.value), changed: () => this.changed() });
       this.read = () => ({ [this.target.property]: type.value, ...this.form.value() });
       replace(body, this.form.element);
       this.changed();
@@ -96,8 +112,31 @@ class Sender {
     return panel(null, h('form', { on: { submit: (event) => this.submit(event) } }, h('div', { class: 'row row-spread' }, field(t('Type'), type), raw), body, this.foot()));
   }
 
+  /** The types by what they are for; the first that fits what is wanted is chosen. */
+  typeSelect(names) {
+    const groups = new Map();
+    for (const name of names) {
+      const group = groupOf(this.document, this.variants.get(name));
+      groups.set(group, [...(groups.get(group) ?? []), name]);
+    }
+    const option = (name) => h('option', { value: name }, name);
+    const options = [...groups].map(([group, members]) => (group === '' ? members.map(option) : h('optgroup', { label: group }, members.map(option))));
+    const control = h('select', { name: 'type' }, options);
+    // What is there already was begun by the first of its commands.
+    const [begins, goesOn] = (this.wanted.group !== '' && groups.get(this.wanted.group)) || names.slice(0, 1);
+    control.value = names.includes(this.wanted.type) ? this.wanted.type : (goesOn ?? begins);
+    return control;
+  }
+
+  preset(type) {
+    const { filters } = this.variants.get(type).properties ?? {};
+    const id = this.wanted.aggregate || undefined;
+    const [first] = filters ? (resolve(this.document, filters).required ?? []) : [];
+    return filters ? { filters: first && id ? { [first]: id } : undefined } : { aggregate_id: id };
+  }
+
   jsonPanel(names, preset) {
-    const body = preset ?? { ...this.target.template, ...(this.wanted.aggregate ? { aggregate_id: this.wanted.aggregate } : {}) };
+    const body = preset ?? { ...this.target.template, ...(this.wanted.aggregate && this.kind === 'command' ? { aggregate_id: this.wanted.aggregate } : {}) };
     const text = h('textarea', { rows: '14', class: 'mono', spellcheck: 'false', name: 'body', on: { input: () => this.changed() } });
     text.value = stringify(body, 2);
     this.read = () => parse(text.value);
@@ -109,7 +148,7 @@ class Sender {
   }
 
   foot() {
-    const send = h('button', { type: 'submit', class: 'button primary' }, this.kind === 'saga' ? t('Start') : t('Send'));
+    const send = h('button', { type: 'submit', class: 'button primary' }, verbs()[this.kind]);
     const attempt = this.target.canTry && button(t('Dry run'), () => busy(attempt, () => this.send(true)));
     return h('div', { class: 'row row-spread form-foot' }, this.kind === 'command' ? field(t('Expected version'), this.version) : h('span'), h('div', { class: 'row' }, attempt, send));
   }
@@ -146,28 +185,38 @@ class Sender {
       return;
     }
     const headers = {};
-    if (!isDry) headers['idempotency-key'] = this.key;
+    if (!isDry && this.kind !== 'query') headers['idempotency-key'] = this.key;
     if (this.kind === 'command' && this.version.value !== '') headers['if-match'] = `"${Number(this.version.value)}"`;
     replace(this.outcome, loading());
     try {
       const answer = await call('POST', this.target.path, { query: { branch: this.branch, dry_run: isDry || undefined }, body, headers, signal: this.signal });
       if (!isDry) this.key = freshKey();
-      replace(this.outcome, this.answered(answer.data, isDry));
+      replace(this.outcome, this.kind === 'query' ? this.found(answer.data) : this.answered(answer.data, isDry));
     } catch (error) {
       if (!this.signal.aborted) replace(this.outcome, failure(error));
     }
   }
 
+  /** What a query found, and how fresh it is. */
+  found(answer) {
+    const { position, head_position: head, stale, cached, projection } = answer;
+    const freshness = facts([t('Projection'), h('a', { class: 'mono', href: link(['projections']) }, projection)], [t('As of position'), h('span', { class: 'mono' }, `${number(position)} / ${number(head)}`)], [t('From the cache'), cached ? t('yes') : t('no')]);
+    return h('div', { class: 'found', role: 'status', 'data-role': 'found' }, documentView(answer.data, t('Answer')), freshness, stale && badge('warn', t('It is older than what was asked for.')));
+  }
+
   answered(data, isDry) {
     const title = isDry ? t('It would be accepted') : this.kind === 'saga' ? t('Started') : t('Recorded');
-    const where = this.branch !== '' ? h('a', { class: 'mono', href: link(['branches', this.branch]) }, this.branch) : this.kind === 'saga' ? h('a', { class: 'mono', href: link(['sagas', data.saga_id]) }, data.saga_id) : aggregateLink(data.aggregate_id, isDry ? undefined : { at: data.version });
+    const where = this.branch !== '' ? this.kind === 'command' ? aggregateLink(data.aggregate_id, { branch: this.branch, at: isDry ? undefined : data.version }) : h('a', { class: 'mono', href: link(['sagas', data.saga_id], { branch: this.branch }) }, data.saga_id) : this.kind === 'saga' ? h('a', { class: 'mono', href: link(['sagas', data.saga_id]) }, data.saga_id) : aggregateLink(data.aggregate_id, isDry ? undefined : { at: data.version });
     const told = this.kind === 'saga' ? t(data.status) : t('version {version}', { version: number(data.version) });
     return h('div', { class: 'verdict verdict-good', role: 'status', 'data-dry': String(isDry) }, h('strong', null, title), h('p', null, where, ' · ', told), documentView(data, t('Answer')));
   }
 }
 
-export async function page(context) {
-  const sender = new Sender(context);
+/** A page that sends these kinds of things. */
+export const senderPage = (kinds) => async (context) => {
+  const sender = new Sender(kinds, context);
   sender.load();
   return sender.element();
-}
+};
+
+export const page = senderPage(['command', 'saga']);

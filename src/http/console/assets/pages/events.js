@@ -6,8 +6,10 @@ import { clock, dateTime, fromField, number, toField } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { newest } from '../base/log.js';
 import { note } from '../base/router.js';
+import { aggregateTypes, eventTypes } from '../base/schemas.js';
 import { aggregateLink, button, correlationLink, field, heading, input, table, typeMark } from '../parts/controls.js';
 import { eventDetail } from '../parts/document.js';
+import { suggestions } from '../parts/suggestions.js';
 import { empty, failure, loading, show } from '../parts/states.js';
 
 const PAGE = 100;
@@ -46,13 +48,16 @@ class Events {
 
   form() {
     const control = (name, attributes) => input({ name, value: this.filters[name], ...attributes });
+    const [aggregateType, eventType] = [control('aggregate_type'), control('event_type')];
     const time = (name) => input({ name, type: 'datetime-local', step: '1', value: toField(this.filters[name]) });
     const form = h(
       'form',
       { class: 'panel filters', role: 'search', 'aria-label': t('Filter events') },
       field(t('Aggregate id'), control('aggregate')),
-      field(t('Aggregate type'), control('aggregate_type')),
-      field(t('Event type'), control('event_type')),
+      field(t('Aggregate type'), aggregateType),
+      suggestions(aggregateType, aggregateTypes, this.signal),
+      field(t('Event type'), eventType),
+      suggestions(eventType, eventTypes, this.signal),
       field(t('Correlation id'), control('correlation_id')),
       field(t('From (UTC)'), time('from_time')),
       field(t('To (UTC)'), time('to_time')),
@@ -85,6 +90,8 @@ class Events {
     this.reading = new AbortController();
     this.isLive = false;
     this.streamCursor = undefined;
+    this.found = [];
+    this.table = null;
     this.showButtons();
     const { signal } = this.reading;
     this.counter.textContent = '';
@@ -94,8 +101,8 @@ class Events {
       this.before = this.head;
       const events = await this.older(signal);
       if (events.length === 0) return this.nothing();
-      this.table = table(t('Events'), [[t('Position'), 'number'], [t('Time (UTC)')], [t('Type')], [t('Aggregate')], [t('Sequence'), 'number'], [t('Correlation')]], events.map((event) => this.row(event)));
-      if (this.filters.position !== '' && events[0]) this.select(events[0]);
+      this.table = this.tableOf(t('Events'), events);
+      if (this.filters.position !== '') this.select(events[0]);
       return this.table.frame;
     });
   }
@@ -115,10 +122,15 @@ class Events {
       this.showMore(page.next_cursor !== null);
       return page.events.filter((event) => this.passes(event));
     }
-    const { events, before } = await newest(this.query, this.before, PAGE, signal);
-    this.before = before;
-    this.showMore(before > 0);
-    return events;
+    // More is found than is shown at once: the rest waits for its turn.
+    if (this.found.length < PAGE && this.before > 0) {
+      const { events, before } = await newest(this.query, this.before, PAGE, signal);
+      this.found.push(...events);
+      this.before = before;
+    }
+    const shown = this.found.splice(0, PAGE);
+    this.showMore(this.found.length > 0 || this.before > 0);
+    return shown;
   }
 
   /** What the server filters in the log, but not within one stream. */
@@ -139,12 +151,20 @@ class Events {
       replace(this.more, loading());
       try {
         const events = await this.older(this.reading.signal);
-        this.table.body.append(...events.map((event) => this.row(event)));
+        if (this.table) this.table.body.append(...events.map((event) => this.row(event)));
+        else if (events.length > 0) {
+          this.table = this.tableOf(t('Events'), events);
+          replace(this.list, this.table.frame);
+        }
       } catch (error) {
         if (!this.signal.aborted) replace(this.more, failure(error, more));
       }
     };
     replace(this.more, hasMore && button(t('Older events'), more));
+  }
+
+  tableOf(label, events) {
+    return table(label, [[t('Position'), 'number'], [t('Time (UTC)')], [t('Type')], [t('Aggregate')], [t('Sequence'), 'number'], [t('Correlation')]], events.map((event) => this.row(event)));
   }
 
   row(event) {
@@ -162,10 +182,15 @@ class Events {
   }
 
   select(event) {
+    const mark = (position) => {
+      for (const row of this.table?.body.children ?? []) row.setAttribute('aria-current', String(row.dataset.position === String(position)));
+    };
     const close = () => {
       this.detail.hidden = true;
+      mark(null);
     };
     this.detail.hidden = false;
+    mark(event.position);
     replace(this.detail, h('div', { class: 'row row-spread' }, h('h2', null, t('Position {position}', { position: number(event.position) })), button(t('Close'), close)), eventDetail(event));
   }
 
@@ -195,7 +220,7 @@ class Events {
     Object.assign(this, { isLive: true, isPaused: false, waiting: [], received: 0, since: performance.now(), link: 'open' });
     this.showButtons();
     this.more.replaceChildren();
-    this.table = table(t('Live events'), [[t('Position'), 'number'], [t('Time (UTC)')], [t('Type')], [t('Aggregate')], [t('Sequence'), 'number'], [t('Correlation')]], []);
+    this.table = this.tableOf(t('Live events'), []);
     replace(this.list, this.table.frame);
     const timer = setInterval(() => this.paint(), PAINT_MS);
     signal.addEventListener('abort', () => clearInterval(timer));

@@ -62,7 +62,7 @@ function reportView(report) {
   );
 }
 
-function verifyPanel(signal) {
+function verifyPanel(signal, told) {
   const place = h('div', { 'data-role': 'verification' });
   const earlier = h('textarea', { rows: '4', class: 'mono', spellcheck: 'false' });
   const begin = button(t('Verify the whole log'), () =>
@@ -71,6 +71,7 @@ function verifyPanel(signal) {
         const body = earlier.value.trim() === '' ? undefined : { checkpoint: earlier.value.endsWith('\n') ? earlier.value : `${earlier.value}\n` };
         const ended = await followOperation(place, await post('/api/v1/integrity/verify', body, signal), signal);
         if (ended?.result) place.append(reportView(ended.result));
+        told();
       } catch (error) {
         if (!signal.aborted) replace(place, failure(error));
       }
@@ -154,14 +155,16 @@ async function lastVerifications(signal) {
 
 function historyPanel(signal) {
   const place = h('div');
-  show(place, signal, async () => {
+  const load = () => show(place, signal, async () => {
     const items = await lastVerifications(signal);
     if (items.length === 0) return empty(t('No verification yet'), t('Begin one above.'));
-    return h('ul', { class: 'plain-list' }, items.map((item) => h('li', { class: 'row' }, badge(item.status), item.result && badge(item.result.intact ? 'pass' : 'fail', item.result.intact ? t('intact') : t('altered')), h('span', { class: 'mono small' }, `${dateTime(item.created_at)} UTC`))));
+    return h('ul', { class: 'plain-list' }, items.map((item) => h('li', { class: 'row' }, badge(item.status), item.result && badge(item.result.intact ? 'pass' : 'fail', item.result.intact ? t('intact') : t('altered')), item.result?.first_bad && h('span', { class: 'small' }, t('First bad position: {position}', { position: number(item.result.first_bad.position) })), h('span', { class: 'mono small' }, `${dateTime(item.created_at)} UTC`))));
   });
-  return panel(t('Earlier verifications'), place);
+  load();
+  return { element: panel(t('Earlier verifications'), place), load };
 }
 
 export async function page({ query, signal }) {
-  return h('div', null, heading(t('Integrity'), t('Whether history is what was recorded, and how you can know without trusting this server.')), h('div', { class: 'split' }, h('div', null, checkpointPanel(signal), verifyPanel(signal), historyPanel(signal)), h('div', null, proofPanel(query, signal), streamPanel(query, signal))));
+  const history = historyPanel(signal);
+  return h('div', null, heading(t('Integrity'), t('Whether history is what was recorded, and how you can know without trusting this server.')), h('div', { class: 'split' }, h('div', null, checkpointPanel(signal), verifyPanel(signal, history.load), history.element), h('div', null, proofPanel(query, signal), streamPanel(query, signal))));
 }

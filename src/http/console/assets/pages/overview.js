@@ -65,7 +65,8 @@ function tiles({ state, projections, running, failed, sealed }, events) {
 function checksPanel(state) {
   const rows = Object.entries(state.checks ?? {}).flatMap(([name, entries]) => entries.map((entry) => ({ name, ...entry })));
   rows.sort((a, b) => (a.status === 'pass') - (b.status === 'pass') || a.name.localeCompare(b.name));
-  const line = (row) => h('li', { class: 'row row-spread' }, h('span', { class: 'mono' }, row.name), h('span', { class: 'row' }, row.output && h('span', { class: 'muted small' }, row.output), row.observedValue !== undefined && h('span', { class: 'muted small' }, `${typeof row.observedValue === 'number' ? number(row.observedValue) : row.observedValue} ${row.observedUnit ?? ''}`), badge(row.status)));
+  const value = (row) => `${typeof row.observedValue === 'number' ? number(row.observedValue) : row.observedValue} ${row.observedUnit ?? ''}`;
+  const line = (row) => h('li', { class: 'check' }, h('span', { class: 'mono breaks' }, row.name), h('span', { class: 'muted small' }, row.observedValue !== undefined && value(row)), badge(row.status), row.output && h('span', { class: 'small check-output' }, row.output));
   return h('ul', { class: 'plain-list lines' }, rows.map(line));
 }
 

@@ -4,12 +4,18 @@ import { get, poll, post, segment } from '../base/api.js';
 import { h, replace } from '../base/dom.js';
 import { dateTime, number, seconds } from '../base/format.js';
 import { t } from '../base/i18n.js';
-import { aggregateLink, badge, busy, button, facts, heading, positionLink, progress, table, typeMark } from '../parts/controls.js';
+import { aggregateLink, badge, busy, button, facts, heading, positionLink, progress, typeMark } from '../parts/controls.js';
 import { announce, confirm } from '../parts/notice.js';
 import { followOperation } from '../parts/operation.js';
 import { empty, failure, loading, show } from '../parts/states.js';
 
 const LOOK_MS = 1_000;
+
+/** A declared one's version is made of its declaration: a mark to compare, no number to read. */
+function versionOf(version) {
+  const text = String(version);
+  return text.length <= 6 ? text : h('span', { class: 'mono', title: text }, `…${text.slice(-5)}`);
+}
 
 const path = (name, rest = '') => `/api/v1/projections/${segment(name)}${rest}`;
 
@@ -56,7 +62,7 @@ class Card {
       parked: h('button', { type: 'button', class: 'button', 'aria-expanded': 'false', on: { click: () => this.toggleParked() } }, t('Parked events')),
     };
     this.badge = h('span');
-    this.element = h('section', { class: 'panel card', 'data-projection': name, 'aria-label': name }, h('div', { class: 'row row-spread' }, h('h2', { class: 'mono' }, name), this.badge), this.state, this.operation, h('div', { class: 'row' }, Object.values(this.buttons)), this.parkedPlace);
+    this.element = h('section', { class: 'panel card', 'data-projection': name, 'aria-label': name }, h('div', { class: 'row row-spread' }, h('h2', { class: 'mono' }, name), this.badge), this.state, this.operation, h('div', { class: 'row card-foot' }, Object.values(this.buttons)), this.parkedPlace);
   }
 
   action(word, text) {
@@ -84,12 +90,12 @@ class Card {
     this.element.dataset.status = item.status;
     replace(
       this.state,
-      h('div', { class: 'lag' }, h('span', { class: 'lag-figure mono' }, number(item.lag_events)), h('span', { class: 'muted' }, t('events behind')), h('span', { class: 'muted mono' }, seconds(item.lag_seconds))),
+      h('div', { class: 'lag' }, h('span', { class: 'lag-figure mono' }, number(item.lag_events)), h('span', { class: 'muted' }, t('events behind')), item.lag_events > 0 && h('span', { class: 'muted mono' }, seconds(item.lag_seconds))),
       progress(item.checkpoint, Math.max(1, item.head), t('Checkpoint of {name}', { name: this.name })),
       facts(
         [t('Checkpoint'), h('span', { class: 'mono' }, `${number(item.checkpoint)} / ${number(item.head)}`)],
         [t('Parked'), number(item.parked)],
-        [t('Version'), String(item.version)],
+        [t('Version'), versionOf(item.version)],
         [t('Kept by'), item.owner === null ? t('nobody') : item.owned_here ? t('this process') : t('another replica')],
       ),
       rebuild && h('div', { class: 'rebuild', 'data-role': 'rebuild' }, h('span', { class: 'small' }, t('Rebuild: {done} of {total} events', { done: number(rebuild.done), total: number(rebuild.total) })), progress(rebuild.done, Math.max(1, rebuild.total), t('Rebuild of {name}', { name: this.name }))),
@@ -112,11 +118,11 @@ class Card {
     return show(this.parkedPlace, this.signal, async () => {
       const { items } = await get(path(this.name, '/parked'), undefined, this.signal);
       if (items.length === 0) return empty(t('Nothing is parked'), t('Every event was applied.'));
-      return table(t('Parked events of {name}', { name: this.name }), [[t('Position'), 'number'], [t('Type')], [t('Aggregate')], [t('Why')], [t('Action')]], items.map((item) => this.parkedRow(item))).frame;
+      return h('ul', { class: 'plain-list lines', 'aria-label': t('Parked events of {name}', { name: this.name }) }, items.map((item) => this.parkedLine(item)));
     });
   }
 
-  parkedRow(item) {
+  parkedLine(item) {
     const wish = async (word) => {
       const isWanted = word !== 'skip' || (await confirm(t('Leave this event out?'), t('The read model will never hold what the event at position {position} says, until it is rebuilt.', { position: item.position }), t('Skip it')));
       if (!isWanted) return;
@@ -129,7 +135,8 @@ class Card {
       }
     };
     const buttons = item.skipped === null ? h('div', { class: 'row' }, button(t('Retry'), () => wish('retry')), button(t('Skip'), () => wish('skip'))) : badge('plain', t('skipped'));
-    return h('tr', null, h('td', { class: 'number' }, positionLink(item.position)), h('td', null, typeMark(item.event_type)), h('td', { class: 'cut' }, aggregateLink(item.aggregate_id)), h('td', null, item.error ?? item.waiting_for ?? ''), h('td', null, buttons));
+    const what = h('div', { class: 'row' }, positionLink(item.position), typeMark(item.event_type), aggregateLink(item.aggregate_id));
+    return h('li', null, h('div', { class: 'row row-spread' }, what, buttons), h('p', { class: 'muted small' }, item.error ?? item.waiting_for ?? ''));
   }
 }
 

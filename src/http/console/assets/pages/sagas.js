@@ -28,7 +28,7 @@ export async function page({ query, signal }) {
       h('td', null, badge(saga.status)),
       h('td', { class: 'nowrap', title: saga.started_at }, ago(saga.started_at)),
       h('td', { class: 'nowrap', title: saga.updated_at }, ago(saga.updated_at)),
-      h('td', null, saga.reason?.message ?? ''),
+      h('td', { class: saga.reason ? 'reason' : '' }, saga.reason?.message ?? ''),
     );
 
   async function rows(cursor) {

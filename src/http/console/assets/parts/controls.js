@@ -68,6 +68,13 @@ export const aggregateLink = (id, query) => h('a', { class: 'mono', href: link([
 export const correlationLink = (id) => (id ? h('a', { class: 'mono', href: link(['causation', id]), title: id }, shortId(id)) : '–');
 export const positionLink = (position) => h('a', { class: 'mono', href: link(['events'], { position }) }, String(position));
 
+/** The same, one below the other. */
+export const rowFacts = (...pairs) => {
+  const list = facts(...pairs);
+  list.className = 'facts-rows facts';
+  return list;
+};
+
 /** The same for long values: each has the whole width. */
 export const longFacts = (...pairs) => {
   const list = facts(...pairs);
@@ -87,6 +94,13 @@ export function copyable(text, label) {
   };
   return h('span', { class: 'copyable' }, h('code', null, text), iconButton('copy', `${t('Copy')}: ${label}`, copy));
 }
+
+/** An id below a title, whole and to be copied. */
+export const idLine = (id) => {
+  const line = copyable(id, t('Id'));
+  line.classList.add('id-line');
+  return line;
+};
 
 export const panel = (title, ...children) => h('section', { class: 'panel' }, title && h('h2', null, title), children);
 

@@ -5,7 +5,7 @@ import { dateTime, number } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { Digits, isObject, stringify } from '../base/json.js';
 import { link } from '../base/router.js';
-import { aggregateLink, correlationLink, facts, positionLink, typeMark } from './controls.js';
+import { aggregateLink, correlationLink, rowFacts, positionLink, typeMark } from './controls.js';
 
 /** Characters of one document shown at once. */
 const SHOWN_MAX = 200_000;
@@ -44,8 +44,8 @@ export function documentView(value, label) {
   return block;
 }
 
-/** All about one event. */
-export function eventDetail(event, { withStream = true } = {}) {
+/** All about one event. On a branch it has no place in main's log, and no proof. */
+export function eventDetail(event, { withStream = true, isOnMain = true } = {}) {
   const { metadata = {} } = event;
   return h(
     'div',
@@ -53,16 +53,16 @@ export function eventDetail(event, { withStream = true } = {}) {
     h('div', { class: 'event-title' }, typeMark(event.event_type), h('span', { class: 'muted mono' }, `#${event.sequence}`)),
     h('h3', { class: 'caption' }, t('Payload')),
     documentView(event.data, t('Payload')),
-    facts(
+    rowFacts(
       [t('Recorded'), h('span', { class: 'mono' }, `${dateTime(event.recorded_at)} UTC`)],
-      [t('Position'), positionLink(event.position)],
+      [t('Position'), isOnMain ? positionLink(event.position) : mono(event.position)],
       withStream && [t('Aggregate'), aggregateLink(event.aggregate_id, { at: event.sequence })],
-      [t('Correlation'), correlationLink(metadata.correlation_id)],
+      [t('Correlation'), isOnMain ? correlationLink(metadata.correlation_id) : mono(metadata.correlation_id)],
       [t('Causation'), mono(metadata.causation_id)],
       [t('Command'), mono(metadata.command_id)],
       [t('Actor'), metadata.actor ?? '–'],
       [t('Schema version'), String(event.schema_version)],
-      [t('Checksum'), h('a', { class: 'mono breaks', href: link(['integrity'], { position: event.position }), title: t('Prove this event') }, event.checksum)],
+      [t('Checksum'), isOnMain ? h('a', { class: 'mono breaks', href: link(['integrity'], { position: event.position }), title: t('Prove this event') }, event.checksum) : mono(event.checksum)],
     ),
   );
 }

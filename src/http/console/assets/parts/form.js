@@ -25,12 +25,15 @@ export function formOf(document, schema, { name, isRequired = false, preset, cha
   return json(context);
 }
 
+/** Descriptions are written for documents: their marks for code mean nothing here. */
+const hintOf = (found) => found.description?.replaceAll('`', '');
+
 const labelOf = ({ name, isRequired }) => (isRequired ? `${name} *` : name);
 
 function text({ found, preset, changed, ...context }) {
   const control = input({ name: context.name, value: preset ?? found.default ?? '', required: context.isRequired, on: { input: changed } });
   if (found.maxLength) control.maxLength = found.maxLength;
-  return { element: field(labelOf(context), control, found.description), value: () => (control.value === '' && !context.isRequired ? undefined : control.value) };
+  return { element: field(labelOf(context), control, hintOf(found)), value: () => (control.value === '' && !context.isRequired ? undefined : control.value) };
 }
 
 function numeric({ found, preset, changed, ...context }, type) {
@@ -45,13 +48,13 @@ function numeric({ found, preset, changed, ...context }, type) {
     if (!new RegExp(`^(?:${pattern})$`).test(digits)) return digits;
     return String(parsed) === digits ? parsed : new Digits(digits);
   };
-  return { element: field(labelOf(context), control, found.description), value: read };
+  return { element: field(labelOf(context), control, hintOf(found)), value: read };
 }
 
 function choice({ found, preset, changed, ...context }, values) {
   const options = [...(context.isRequired ? [] : [['', '–']]), ...values.map((value) => [JSON.stringify(value), String(value)])];
   const control = select(options, preset === undefined ? options[0][0] : JSON.stringify(preset), { name: context.name, on: { change: changed } });
-  return { element: field(labelOf(context), control, found.description), value: () => (control.value === '' ? undefined : JSON.parse(control.value)) };
+  return { element: field(labelOf(context), control, hintOf(found)), value: () => (control.value === '' ? undefined : JSON.parse(control.value)) };
 }
 
 function object({ document, found, name, preset, changed, depth }) {
@@ -101,5 +104,5 @@ function json({ found, preset, changed, ...context }) {
       return control.value;
     }
   };
-  return { element: field(`${labelOf(context)} (JSON)`, control, found.description), value: read };
+  return { element: field(`${labelOf(context)} (JSON)`, control, hintOf(found)), value: read };
 }

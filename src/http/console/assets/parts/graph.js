@@ -6,47 +6,38 @@ import { t } from '../base/i18n.js';
 
 const COLUMN = 120;
 const LANE = 92;
-const LEFT = 150;
-const TOP = 30;
+/** Room for the names of lanes, which stay in sight while the rest is scrolled. */
+const NAMES = 150;
+const NAMES_NARROW = 112;
+const TOP = 4;
 
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 /** `select(event)` hears which event is wanted. */
 export function causationGraph({ lanes, requests, nodes, edges }, select) {
-  const x = (column) => LEFT + COLUMN * (column + 0.5);
+  const left = innerWidth < 600 ? NAMES_NARROW : NAMES;
+  const x = (column) => left + COLUMN * (column + 0.5);
   const first = Math.max(1, requests.length);
   const y = (row) => TOP + LANE * (row + first) + LANE / 2;
   const requestY = (row) => TOP + LANE * row + LANE / 2;
-  const width = LEFT + COLUMN * nodes.length + 24;
+  const width = left + COLUMN * nodes.length + 24;
   const height = TOP + LANE * (lanes.length + first) + 8;
   const places = new Map(nodes.map((node) => [node.event.event_id, [x(node.column), y(node.row)]]));
-  for (const request of requests) places.set(request.id, [LEFT + 10, requestY(request.row)]);
-  const rows = lanes.map((lane) => laneView(lane, y(lane.row), width));
-  const starts = requests.map((request) => requestView(request, requestY(request.row)));
+  for (const request of requests) places.set(request.id, [left + 10, requestY(request.row)]);
+  const rows = lanes.map((lane) => s('g', { class: 'lane' }, s('line', { x1: left, x2: width - 12, y1: y(lane.row), y2: y(lane.row) })));
+  const starts = requests.map((request) => s('g', { class: 'request' }, s('rect', { x: left, y: requestY(request.row) - 10, width: 20, height: 20, rx: 6 })));
+  const names = [...requests.map((request) => nameView(t('Request'), request.id, shortId(request.id), requestY(request.row), left)), ...lanes.map((lane) => nameView(shortId(lane.id), lane.id, lane.type, y(lane.row), left))];
   const curves = edges.map((edge) => edgeView(edge, places.get(edge.from), places.get(edge.to)));
   const dots = nodes.map((node) => nodeView(node, x(node.column), y(node.row), select));
   const drawing = s('svg', { class: 'graph', width, height, viewBox: `0 0 ${width} ${height}`, role: 'group', 'aria-label': t('Causation graph') }, rows, starts, curves, dots);
-  return h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('Causation graph') }, drawing);
+  const aside = s('svg', { class: 'graph-names', width: left, height, viewBox: `0 0 ${left} ${height}`, 'aria-hidden': 'true' }, names);
+  return h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('Causation graph') }, h('div', { class: 'graph-frame' }, drawing, aside));
 }
 
-function laneView(lane, y, width) {
-  return s(
-    'g',
-    { class: 'lane' },
-    s('line', { x1: LEFT, x2: width - 12, y1: y, y2: y }),
-    s('text', { x: 12, y: y - 4, class: 'lane-name' }, s('title', null, lane.id), cut(shortId(lane.id), 20)),
-    s('text', { x: 12, y: y + 14, class: 'lane-type' }, cut(lane.type, 22)),
-  );
-}
-
-function requestView(request, y) {
-  return s(
-    'g',
-    { class: 'request' },
-    s('text', { x: 12, y: y - 4, class: 'lane-name' }, t('Request')),
-    s('text', { x: 12, y: y + 14, class: 'lane-type' }, s('title', null, request.id), cut(shortId(request.id), 22)),
-    s('rect', { x: LEFT, y: y - 10, width: 20, height: 20, rx: 6 }),
-  );
+/** Two lines beside a lane; the whole id shows when it is pointed at. */
+function nameView(name, id, below, y, room) {
+  const most = Math.floor((room - 8) / 7.3);
+  return s('g', null, s('title', null, id), s('text', { x: 4, y: y - 4, class: 'lane-name' }, cut(name, most)), s('text', { x: 4, y: y + 14, class: 'lane-type' }, cut(below, most)));
 }
 
 function edgeView(edge, from, to) {

@@ -12,6 +12,7 @@ import * as integrity from '../pages/integrity.js';
 import * as metrics from '../pages/metrics.js';
 import * as overview from '../pages/overview.js';
 import * as projections from '../pages/projections.js';
+import * as queries from '../pages/queries.js';
 import * as saga from '../pages/saga.js';
 import * as sagas from '../pages/sagas.js';
 import * as settings from '../pages/settings.js';
@@ -23,6 +24,7 @@ export const groups = () => [
     { path: 'events', title: t('Events'), module: events },
     { path: 'aggregates', title: t('Aggregates'), module: aggregates, single: aggregate },
     { path: 'causation', title: t('Causation'), module: causation, single: causation },
+    { path: 'queries', title: t('Queries'), module: queries },
   ]],
   [t('Run'), [
     { path: 'commands', title: t('Commands'), module: commands },

@@ -24,7 +24,7 @@ class Palette {
     this.chosen = 0;
     this.input = h('input', { type: 'text', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': 'palette-list', 'aria-autocomplete': 'list', 'aria-label': t('Search'), placeholder: t('Page, aggregate, saga, correlation or position'), autocomplete: 'off', spellcheck: 'false' });
     this.list = h('ul', { id: 'palette-list', role: 'listbox', 'aria-label': t('Results') });
-    this.dialog = h('dialog', { class: 'palette', 'aria-label': t('Search') }, h('div', { class: 'palette-field' }, icon('search'), this.input), this.list, h('p', { class: 'muted small palette-foot' }, h('kbd', null, '↑'), ' ', h('kbd', null, '↓'), ' ', t('choose'), '  ', h('kbd', null, 'Enter'), ' ', t('open'), '  ', h('kbd', null, 'Esc'), ' ', t('close')));
+    this.dialog = h('dialog', { class: 'palette', 'aria-label': t('Search') }, h('div', { class: 'palette-field' }, icon('search'), this.input), this.list, h('p', { class: 'muted small palette-foot' }, h('kbd', null, '↑'), ' ', h('kbd', null, '↓'), ' ', t('choose'), '  ', h('kbd', null, 'Enter'), ' ', t('open it'), '  ', h('kbd', null, 'Esc'), ' ', t('close')));
     this.input.addEventListener('input', () => this.search());
     this.dialog.addEventListener('keydown', (event) => this.key(event));
     this.dialog.addEventListener('click', (event) => event.target === this.dialog && this.dialog.close());

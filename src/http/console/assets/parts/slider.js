@@ -134,9 +134,10 @@ export class Slider {
   /** Tells more events. */
   know(events) {
     for (const event of events) this.types.set(event.sequence, event.event_type);
-    const names = [...new Set(this.types.values())];
-    if (names.length !== this.names) {
-      this.names = names.length;
+    const inOrder = [...this.types.entries()].sort(([a], [b]) => a - b).map(([, name]) => name);
+    const names = [...new Set(inOrder)];
+    if (names.join('\n') !== this.names) {
+      this.names = names.join('\n');
       replace(this.legend, names.slice(0, LEGEND_MAX).map((name) => h('li', null, typeMark(name))));
     }
     this.draw();

@@ -14,7 +14,7 @@ export function failure(problem, retry) {
   const next = nextStep(problem);
   return h(
     'div',
-    { class: 'state state-error', role: 'alert' },
+    { class: `state state-error ${[401, 403].includes(problem.status) ? 'state-refused' : ''}`, role: 'alert' },
     h('p', { class: 'state-title' }, problem.document?.title ? String(problem.document.title) : t('That did not work')),
     h('p', null, problem.message),
     problem.errors?.length > 0 &&

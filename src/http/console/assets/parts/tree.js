@@ -1,7 +1,7 @@
 // A state as a tree that marks what differs from the state before.
 
 import { h } from '../base/dom.js';
-import { delta, number } from '../base/format.js';
+import { delta, exactNumber, number } from '../base/format.js';
 import { t } from '../base/i18n.js';
 import { Digits, isEqual, isObject, stringify } from '../base/json.js';
 
@@ -17,7 +17,7 @@ const memberOf = (value, name) => {
 };
 
 function scalar(value) {
-  if (typeof value === 'number' || value instanceof Digits) return h('span', { class: 'value j-number' }, number(value));
+  if (typeof value === 'number' || value instanceof Digits) return h('span', { class: 'value j-number' }, exactNumber(value));
   if (typeof value === 'string') return h('span', { class: 'value' }, value === '' ? h('span', { class: 'muted' }, t('empty text')) : value);
   return h('span', { class: 'value j-word' }, stringify(value));
 }
@@ -52,7 +52,10 @@ function entry(name, value, before) {
 }
 
 const note = (word) => h('span', { class: `mark mark-${word}` }, t(word));
-const size = (value) => (Array.isArray(value) ? t('{count} items', { count: value.length }) : t('{count} members', { count: Object.keys(value).length }));
+function size(value) {
+  const count = Array.isArray(value) ? value.length : Object.keys(value).length;
+  return Array.isArray(value) ? t(count === 1 ? '1 item' : '{count} items', { count }) : t(count === 1 ? '1 member' : '{count} members', { count });
+}
 
 function nested(value, before) {
   const names = namesOf(value);
