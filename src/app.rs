@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod evidence;
 mod master_keys;
+mod presence;
 mod read_side;
 mod registered;
 mod storage;
@@ -34,6 +35,7 @@ pub use cache::Cache;
 pub use error::AppError;
 pub use evidence::vault;
 pub use master_keys::MasterKeyError;
+pub use presence::Presence;
 pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 

@@ -55,6 +55,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("subject_keys", include_str!("../../migrations/sqlite/0007_subject_keys.sql")),
     ("access", include_str!("../../migrations/sqlite/0008_access.sql")),
     ("branches", include_str!("../../migrations/sqlite/0009_branches.sql")),
+    ("audit_retention", include_str!("../../migrations/sqlite/0010_audit_retention.sql")),
 ];
 
 const HAS_SCHEMA: &str =

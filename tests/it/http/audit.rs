@@ -99,6 +99,14 @@ async fn however_many_are_refused_the_audit_grows_by_a_bounded_number_of_lines()
 struct Deaf(MemoryAccess);
 
 impl AccessStore for Deaf {
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.0.announce_pruning(before, line)
+    }
+
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.0.prune_audit(before, limit)
+    }
+
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.0.add_token(token)
     }
