@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use event_sourcing_actors::{Runtime, ports::Traces};
 use event_sourcing_cqrs::{
-    app::{App, AppError, Cache, Presence, Storage},
+    app::{self, App, AppError, Cache, Presence, Storage},
     auth::rate::Quota,
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
     settings::{Database, ListenAddress, Settings},
@@ -136,7 +136,7 @@ async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) ->
 /// The listener: on the first address that a name stands for.
 async fn listen(set: &ListenAddress) -> Result<TcpListener, ServeError> {
     let unknown = |source| ServeError::Name { address: set.clone(), source };
-    let addresses = set.lookup().await.map_err(unknown)?;
+    let addresses = app::addresses(set).await.map_err(unknown)?;
     // Never empty.
     let Some((first, others)) = addresses.split_first() else { return Err(unknown(io::ErrorKind::NotFound.into())) };
     let address = if set.numbers().is_some() { set.to_string() } else { format!("{set} ({first})") };

@@ -240,6 +240,9 @@ fn members(schema: &Value) -> impl Iterator<Item = (&str, bool)> {
 
 /// A text for a member: `order-1` for `order_id`.
 fn text_of(member: &str) -> String {
+    if member == "email" {
+        return "ada@example.org".to_owned();
+    }
     member.strip_suffix("_id").map_or_else(|| member.to_owned(), |what| format!("{what}-1"))
 }
 
@@ -260,7 +263,8 @@ pub(crate) async fn list(context: &Context, kind: Kind) -> Result<(), Failure> {
 
 /// A refusal, with an example where the type or its members are what is wrong.
 pub(crate) async fn helped(context: &Context, kind: Kind, name: &str, failure: Failure) -> Failure {
-    if failure.exit != Exit::Failed {
+    // Programs read no examples.
+    if failure.exit != Exit::Failed || context.output.format != Format::Human {
         return failure;
     }
     // Where the document cannot be had there is no example; the refusal stands as it is.

@@ -1,18 +1,14 @@
 //! The address to listen on: an IP address or a host name, and a port.
 //!
-//! It is kept as it was written. A name is looked up when it is needed, never while settings are read: that must not wait.
+//! It is kept as it was written: settings look nothing up.
 
 use std::{
-    fmt, io,
+    fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
-    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-/// Longest wait for the answer to a name, whatever the system's resolver would wait.
-const LOOKUP: Duration = Duration::from_secs(5);
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,24 +56,12 @@ impl ListenAddress {
         }
     }
 
-    /// Every address it stands for on this machine, each once, IPv4 first; a server listens on the first.
-    ///
-    /// # Errors
-    /// The name is not known here, or the resolver does not answer within 5 seconds. Never an empty list.
-    pub async fn lookup(&self) -> io::Result<Vec<SocketAddr>> {
-        let name = match &self.host {
-            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::Name(name) => (name.as_str(), self.port),
-        };
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
-        let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(name)).await.map_err(|_| late())??;
-        let mut addresses: Vec<_> = found.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        let mut seen = std::collections::BTreeSet::new();
-        addresses.retain(|address| seen.insert(*address));
-        match addresses.is_empty() {
-            true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-            false => Ok(addresses),
+    /// The name, where it is written as one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Ip(_) => None,
+            Host::Name(name) => Some(name),
         }
     }
 }
@@ -167,12 +151,5 @@ mod tests {
             let refused = text.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(refused.contains("localhost:8000") && refused.ends_with(&format!("{text:?}")), "{refused}");
         }
-    }
-
-    #[tokio::test]
-    async fn localhost_is_this_machine_and_ipv4_comes_first() {
-        let found = "localhost:8000".parse::<ListenAddress>().unwrap().lookup().await.unwrap();
-        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 8_000), "{found:?}");
-        assert!(found.is_sorted_by_key(SocketAddr::is_ipv6), "{found:?}");
     }
 }

@@ -79,8 +79,8 @@ fn a_start_under_a_key_happens_once_on_the_store_and_on_a_server() {
     let (one, two) = (expect(0, path, &note).json(), expect(0, path, &note).json());
     assert_eq!((&one["version"], &two["version"]), (&json!(1), &json!(1)));
     assert_eq!(one["events"], two["events"]);
-    let branch = ["branch", "create", "b", "--at-position", "1", "--idempotency-key", "b", "--format", "json"];
-    for with in [&[][..], &["--url", &url]] {
+    for (key, with) in [("b1", &[][..]), ("b2", &["--url", &url])] {
+        let branch = ["branch", "create", "b", "--at-position", "1", "--idempotency-key", key, "--format", "json"];
         let made = || expect(0, path, &[&branch[..], with].concat()).json()["branch_id"].clone();
         assert_eq!(made(), made(), "{with:?}");
     }

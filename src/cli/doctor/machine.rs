@@ -152,7 +152,7 @@ pub(super) fn key(_: &Path, _: &str) -> Option<Check> {
 pub(super) async fn port(context: &Context) -> Check {
     const NAME: &str = "port";
     let address = &context.settings.http.bind_address;
-    let first = match address.lookup().await {
+    let first = match event_sourcing_cqrs::app::addresses(address).await {
         Ok(addresses) => addresses.first().copied(),
         Err(error) => {
             let next = "set BIND_ADDRESS to an IP address, or make the name known to this machine";
