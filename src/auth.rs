@@ -16,10 +16,11 @@ pub mod memory;
 pub mod port;
 pub mod proxies;
 pub mod rate;
+pub(crate) mod retention;
 pub mod role;
 mod tokens;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
@@ -36,6 +37,7 @@ use audit::Audit;
 use key::KeyDigest;
 use keyring::{Held, Keyring};
 use port::AccessStore;
+use retention::Retention;
 
 /// A key that the settings give: a name, what it may do, and the SHA-256 of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +236,12 @@ impl Auth {
             return Ok(Access { principal, ends: Ends::At(end, self.clock.clone()) });
         }
         Ok(Access::unguarded())
+    }
+
+    /// Removes lines of the audit that are older than so many days from now on; at least [`retention::DAYS_MIN`] stay.
+    pub fn retain(&self, days: NonZeroU32) {
+        let retention = Retention { store: self.store.clone(), clock: self.clock.clone(), days };
+        self.tasks.spawn(retention.keep(self.stop.clone()));
     }
 
     /// Where administrative and refused acts are told.

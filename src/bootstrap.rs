@@ -1,13 +1,13 @@
 //! Putting the server together: the only file that sees every layer.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use event_sourcing_actors::{Runtime, ports::Traces};
 use event_sourcing_cqrs::{
-    app::{App, AppError, Cache, Storage},
+    app::{self, App, AppError, Cache, Presence, Storage},
     auth::{proxies::TrustedProxies, rate::Quota},
     http::{self, Health, HealthCheck, HttpContext, HttpOptions},
-    settings::Settings,
+    settings::{Database, ListenAddress, Settings},
     telemetry::{LogControl, Tracing},
 };
 use futures_util::future::BoxFuture;
@@ -22,11 +22,22 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
+    /// The name of the address stands for none.
+    #[error(
+        "cannot listen on {address}: this machine does not know that name ({source}); set BIND_ADDRESS or --bind-address \
+         to an IP address, such as 127.0.0.1:{}", address.port()
+    )]
+    Name {
+        /// As set.
+        address: ListenAddress,
+        /// The resolver's answer.
+        source: io::Error,
+    },
     /// The address is taken, or not ours.
     #[error("cannot listen on {address}: {}", bind_problem(source))]
     Bind {
-        /// As set.
-        address: SocketAddr,
+        /// As set, and what its name stands for.
+        address: String,
         /// The system's answer.
         source: io::Error,
     },
@@ -68,10 +79,11 @@ pub(crate) async fn serve(settings: Settings, log: LogControl, tracing: Tracing)
 
 async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) -> Result<(), ServeError> {
     let mut signals = Signals::take()?;
-    let address = settings.http.bind_address;
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
+    let listener = listen(&settings.http.bind_address).await?;
     let address = listener.local_addr()?;
-    for warning in settings.warnings() {
+    let mut listening = settings.clone();
+    listening.http.bind_address = address.into();
+    for warning in listening.warnings() {
         tracing::warn!("{warning}");
     }
     let patience = Duration::from_secs(settings.event_store.connect_retry_s);
@@ -84,6 +96,7 @@ async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) ->
             return Ok(());
         }
     };
+    let _presence = presence(&settings).await;
     if app.auth().has_no_key() {
         tracing::warn!(
             "auth.mode is api_key and there is no key, so nobody can come in: `event-sourcing-cqrs token create --role admin` \
@@ -118,6 +131,43 @@ async fn served(settings: Settings, log: LogControl, traces: Arc<dyn Traces>) ->
     Ending { context, server, stop, app, grace, drain }.run(&mut signals).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listener: on the first address that a name stands for.
+async fn listen(set: &ListenAddress) -> Result<TcpListener, ServeError> {
+    let unknown = |source| ServeError::Name { address: set.clone(), source };
+    let addresses = app::addresses(set).await.map_err(unknown)?;
+    // Never empty.
+    let Some((first, others)) = addresses.split_first() else { return Err(unknown(io::ErrorKind::NotFound.into())) };
+    let address = if set.numbers().is_some() { set.to_string() } else { format!("{set} ({first})") };
+    let listener = TcpListener::bind(first).await.map_err(|source| ServeError::Bind { address, source })?;
+    if !others.is_empty() {
+        tracing::info!(%first, ?others, "{set} stands for several addresses: listening on {first} alone");
+    }
+    Ok(listener)
+}
+
+/// Makes this server known beside a database that is a file, and tells of another one that works on it.
+async fn presence(settings: &Settings) -> Option<Presence> {
+    let Database::Sqlite { path } = &settings.event_store.database_url else { return None };
+    let presence = match Presence::announce(path).await {
+        Ok(presence) => presence,
+        Err(error) => {
+            tracing::info!(%error, "whether another server works on the same file cannot be told");
+            return None;
+        }
+    };
+    if presence.has_others() {
+        tracing::warn!(
+            database = %path.display(),
+            "another server works on the same SQLite file. Both may: the file lets one of them write at a time, nothing is \
+             lost or doubled, and each finds what the other wrote within {} ms. Read models, sagas and the seal are kept by \
+             one of them while the other stands by, so two are no faster than one. If that was not meant, stop one; for \
+             replicas use PostgreSQL",
+            settings.projections.poll_ms
+        );
+    }
+    Some(presence)
 }
 
 /// Resolves when the runtime can no longer do its work.

@@ -20,6 +20,7 @@ mod healthcheck;
 mod import;
 mod input;
 mod integrity;
+mod known;
 mod local;
 mod migrate;
 mod openapi;
@@ -46,7 +47,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use event_sourcing_actors::BranchId;
 use event_sourcing_cqrs::{
@@ -100,7 +101,7 @@ pub(crate) struct Globals {
     /// Events of a stream between two snapshots [env: SNAPSHOT_FREQUENCY]
     #[arg(long, global = true, value_name = "EVENTS", help_heading = "Settings")]
     snapshot_frequency: Option<String>,
-    /// IP address and port to serve on [env: BIND_ADDRESS]
+    /// IP address or host name, and port, to serve on [env: BIND_ADDRESS]
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Settings")]
     bind_address: Option<String>,
     /// Talk to the server at this address instead of opening the store
@@ -240,6 +241,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(mut error) => {
             suggest(&mut error, std::env::args().skip(1));
+            help_with_types(&mut error, std::env::args().skip(1));
             // Help and version go to standard output, which may be a closed pipe; nothing is left to be done then.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
@@ -264,6 +266,14 @@ fn suggest(error: &mut clap::Error, said: impl Iterator<Item = String>) {
     let names: Vec<_> = word.get_subcommands().map(|one| format!("{} {}", word.get_name(), one.get_name())).collect();
     let tip = format!("there is: {}", names.join(", "));
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+}
+
+/// What types there are, where a word needs one and has none.
+fn help_with_types(error: &mut clap::Error, said: impl Iterator<Item = String>) {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        let tips = known::tips_of_word(&said.collect::<Vec<_>>()).into_iter().map(Into::into).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -407,7 +417,9 @@ mod tests {
             suggest(&mut error, words.iter().map(|word| (*word).to_owned()));
             error.to_string()
         };
-        assert!(told(&["--timeout", "3", "query", "run", "GetOrder"]).contains("tip: there is: query send\n"));
+        assert!(
+            told(&["--timeout", "3", "query", "run", "GetOrder"]).contains("tip: there is: query send, query list\n")
+        );
         let branches = told(&["branch", "xyz"]);
         assert!(branches.contains("branch create, branch list") && branches.contains("branch delete"), "{branches}");
         // What is like it is told already, and what there is at the top is in the help.

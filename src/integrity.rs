@@ -82,6 +82,7 @@ pub struct Integrity {
     stop: CancellationToken,
     sealing: Mutex<Option<JoinHandle<()>>>,
     running: Mutex<Option<verification::Running>>,
+    looking_after: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the rounds have found.
@@ -164,6 +165,7 @@ impl Integrity {
             stop: CancellationToken::new(),
             sealing: Mutex::default(),
             running: Mutex::default(),
+            looking_after: Mutex::default(),
         })
     }
 
@@ -189,6 +191,8 @@ impl Integrity {
         let sealer = Sealer::new(this.store.clone(), this.vault.clone(), lease);
         let task = tokio::spawn(this.clone().seal(sealer));
         *this.sealing.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let task = tokio::spawn(this.clone().end_silent_verifications());
+        *this.looking_after.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         Ok(this)
     }
 
@@ -253,6 +257,10 @@ impl Integrity {
     pub async fn close(&self) {
         self.stop.cancel();
         self.end_verification().await;
+        if let Some(task) = self.looking_after.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nothing of it has to be finished: what it ends is ended by one statement.
+            task.abort();
+        }
         let task = self.sealing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut task) = task else { return };
         if tokio::time::timeout(LAST_ROUND, &mut task).await.is_err() {

@@ -6,6 +6,7 @@
 //!
 //! This module knows no store, no actor and no HTTP: it hands out plain values.
 
+mod address;
 mod auth;
 mod cqrs;
 mod declarations;
@@ -31,6 +32,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::auth::Role;
+pub use address::{ListenAddress, NotAnAddress};
 pub use auth::{Auth, AuthMode, JwtSettings, KeyLine};
 pub use cqrs::{
     Aggregates, CommandKind, Commands, Cors, Http, Log, LogFormat, LogLevel, Queries, QueryKind, RateLimit,
@@ -147,8 +149,8 @@ impl Settings {
     /// Sentences an operator should read at the start, for instance about a door that is open to everyone.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let address = self.http.bind_address;
-        if self.auth.mode == AuthMode::None && !address.ip().is_loopback() {
+        let address = &self.http.bind_address;
+        if self.auth.mode == AuthMode::None && !address.is_of_this_machine() {
             return vec![format!(
                 "{address} can be reached from other machines and auth.mode is none: whoever reaches it may read and write everything"
             )];

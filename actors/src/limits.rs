@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ports::OperationsKept;
+
 /// Bounds of one runtime. The defaults suit a two-core server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -150,6 +152,8 @@ pub struct ProjectionLimits {
     pub prune_rows_max: u32,
     /// Between two looks for such rows.
     pub prune_pause: Duration,
+    /// How long operations that have ended are kept, and how many.
+    pub operations: OperationsKept,
 }
 
 impl Default for ProjectionLimits {
@@ -167,6 +171,7 @@ impl Default for ProjectionLimits {
             change_retention: Duration::from_secs(300),
             prune_rows_max: 1_000,
             prune_pause: Duration::from_secs(20),
+            operations: OperationsKept { age: Duration::from_secs(90 * 86_400), newest_max: 10_000 },
         }
     }
 }

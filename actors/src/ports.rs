@@ -24,7 +24,7 @@ pub use event_store::{
     AppendBatch, AppendUnit, CommandProbe, CommandRecord, Committed, Direction, EventStore, KeyRecord, LogPage,
     StoreError, StreamClaim, StreamRange, StreamSummary, UnitOutcome,
 };
-pub use operation::{Operation, OperationStatus, OperationUpdate};
+pub use operation::{Operation, OperationStatus, OperationUpdate, OperationsKept};
 pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_rules::{SNAPSHOT_GAP_EVENTS_MAX, superfluous};

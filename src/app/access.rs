@@ -1,6 +1,6 @@
 //! Who may come in and do what, as the settings say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use event_sourcing_actors::{
     RuntimeBuilder,
@@ -72,7 +72,11 @@ pub(super) async fn start(settings: &Settings, storage: &Storage, guards: bool) 
         AuthMode::ApiKey => Method::ApiKey(configured(settings)?),
         AuthMode::Jwt => jwt(settings)?,
     };
-    Ok(Auth::start(Parts { store, clock: Arc::new(SystemClock), method, guards }).await?)
+    let auth = Auth::start(Parts { store, clock: Arc::new(SystemClock), method, guards }).await?;
+    if let Some(days) = NonZeroU32::new(settings.auth.audit_retention_days).filter(|_| guards) {
+        auth.retain(days);
+    }
+    Ok(auth)
 }
 
 fn invalid(key: &str, problem: impl Into<String>) -> AppError {

@@ -6,6 +6,7 @@ use event_sourcing_actors::{
     RuntimeBuilder,
     catalog::Catalog,
     limits::ProjectionLimits,
+    ports::OperationsKept,
     projection::Projection,
     query::{QueryCatalog, QueryType},
 };
@@ -91,6 +92,10 @@ fn projection_limits(settings: &Settings) -> ProjectionLimits {
         rows_remembered_max: projections.rows_in_memory_max,
         lease: Duration::from_millis(projections.lease_ms),
         change_retention: Duration::from_secs(projections.changes_retention_s),
+        operations: OperationsKept {
+            age: Duration::from_secs(u64::from(projections.operations_retention_days) * 86_400),
+            newest_max: projections.operations_kept_max,
+        },
         ..ProjectionLimits::default()
     }
 }

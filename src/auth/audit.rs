@@ -44,7 +44,7 @@ pub struct Act {
 }
 
 impl Act {
-    fn line(&self, at: DateTime<Utc>, outcome: Outcome, status: Option<u16>, count: u64) -> AuditRecord {
+    pub(super) fn line(&self, at: DateTime<Utc>, outcome: Outcome, status: Option<u16>, count: u64) -> AuditRecord {
         let end = (0..=TARGET_BYTES_MAX.min(self.target.len())).rev().find(|end| self.target.is_char_boundary(*end));
         AuditRecord {
             id: Uuid::now_v7(),

@@ -11,7 +11,10 @@ use event_sourcing_actors::ports::StoreError;
 use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
-use super::port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord};
+use super::{
+    port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord},
+    retention::first_id,
+};
 
 /// Lines of the audit that are kept: memory is no place for more.
 const LINES_MAX: usize = 100_000;
@@ -27,6 +30,8 @@ struct Kept {
     tokens: BTreeMap<Uuid, TokenRecord>,
     /// In the order of their ids.
     lines: VecDeque<AuditRecord>,
+    /// What may leave.
+    pruned_before: Option<DateTime<Utc>>,
 }
 
 impl MemoryAccess {
@@ -66,6 +71,12 @@ impl MemoryAccess {
     }
 }
 
+impl Kept {
+    fn is_older(before: DateTime<Utc>) -> impl Fn(&AuditRecord) -> bool {
+        move |line| line.id < first_id(before) && line.at < before
+    }
+}
+
 impl AccessStore for MemoryAccess {
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
         async move { self.add(token) }.boxed()
@@ -97,6 +108,40 @@ impl AccessStore for MemoryAccess {
 
     fn record(&self, lines: Vec<AuditRecord>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move { self.append(lines) }.boxed()
+    }
+
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        async move {
+            {
+                let mut kept = self.lock();
+                let is_announced = kept.pruned_before.is_some_and(|known| known >= before);
+                if is_announced || !kept.lines.iter().any(Kept::is_older(before)) {
+                    return Ok(false);
+                }
+                kept.pruned_before = Some(before);
+            }
+            self.append(vec![line]).map(|()| true)
+        }
+        .boxed()
+    }
+
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            let mut kept = self.lock();
+            if kept.pruned_before.is_none_or(|known| known < before) {
+                let reason = "only what was announced leaves the audit".to_owned();
+                return Err(StoreError::Refused { reason });
+            }
+            let (is_older, mut left) = (Kept::is_older(before), limit.get());
+            let lines = kept.lines.len();
+            kept.lines.retain(|line| {
+                let leaves = left > 0 && is_older(line);
+                left -= u32::from(leaves);
+                !leaves
+            });
+            Ok((lines - kept.lines.len()) as u64)
+        }
+        .boxed()
     }
 
     fn audit(&self, before: Option<Uuid>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<AuditRecord>, StoreError>> {

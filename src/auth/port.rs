@@ -138,6 +138,19 @@ pub trait AccessStore: Debug + Send + Sync + 'static {
     /// [`StoreError`].
     fn record(&self, lines: Vec<AuditRecord>) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Announces that lines of the audit from before an instant leave, and records a line that says so: both or neither.
+    /// `false`: that much is announced already, or nothing is so old, and nothing was stored. Durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also when the instant is less than 7 days ago by the clock of the store.
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Removes up to `limit` lines from before an instant, the oldest first. How many are gone; 0 means that was all.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also when that was not announced: then nothing is removed.
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Lines of the audit, newest first, before one.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl Bench {
         let before = self.compare.as_deref().map(Results::read).transpose()?;
         let url = match &context.url {
             Some(url) => url.clone(),
-            None => own(context.settings.http.bind_address)?,
+            None => own(&context.settings.http.bind_address)?,
         };
         let load = Load {
             url: url.clone(),

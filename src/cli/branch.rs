@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Context,
     exit::{Exit, Failure},
+    input::Key,
     output::talk,
     table::table,
     target::Target,
@@ -44,6 +45,8 @@ pub(crate) struct Create {
     name: String,
     #[command(flatten)]
     fork: Fork,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// Where it forks.
@@ -88,6 +91,8 @@ pub(crate) struct NewBranch {
     pub(crate) name: String,
     /// Where it forks.
     pub(crate) at: ForkAt,
+    /// Recognises a repetition.
+    pub(crate) key: Option<String>,
 }
 
 /// What became of a merge.
@@ -108,7 +113,7 @@ impl Create {
             (_, _, _, Some(position)) => ForkAt::Position(Position(position)),
             _ => return Err(Failure::usage("say where it forks: --at-position, --at-time, or --aggregate-id")),
         };
-        Ok(NewBranch { name: self.name, at })
+        Ok(NewBranch { name: self.name, at, key: self.key.idempotency_key })
     }
 }
 

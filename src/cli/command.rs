@@ -1,4 +1,4 @@
-//! `command send`.
+//! `command send|list`.
 
 use clap::{Args, Subcommand};
 use event_sourcing_actors::{AggregateId, Expected, Sequence};
@@ -7,7 +7,8 @@ use event_sourcing_cqrs::wire;
 use super::{
     Context,
     exit::Failure,
-    input,
+    input::{self, Key},
+    known::{self, Kind},
     output::Output,
     target::{Change, Target, What},
     text::{count, harmless},
@@ -18,6 +19,8 @@ use super::{
 pub(crate) enum Command {
     /// Send a command; its events are durable when the answer comes
     Send(Send),
+    /// List the command types, what each takes and does
+    List,
 }
 
 /// Send a command.
@@ -30,9 +33,8 @@ pub(crate) struct Send {
     /// The command's members; `@file` reads a file, `-` standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
-    /// The same command with the same key has its effect once; a server's callers (--url) have keys of their own
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
     /// Refuse unless the aggregate is at this version; 0 = new
     #[arg(long, value_name = "VERSION")]
     expected_version: Option<u64>,
@@ -44,16 +46,20 @@ pub(crate) struct Send {
 impl Command {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let Self::Send(word) = self;
+        let Self::Send(word) = self else { return known::list(&context, Kind::Command).await };
+        let name = word.command_type.clone();
         let change = Change {
             aggregate_id: word.aggregate_id,
             what: What::Command(word.command_type),
             data: input::data(word.data.as_deref())?,
             expected: word.expected_version.map_or(Expected::Any, |version| Expected::Exactly(Sequence(version))),
-            idempotency_key: word.idempotency_key.as_deref().map(key).transpose()?,
+            idempotency_key: word.key.idempotency_key,
             dry_run: word.dry_run,
         };
-        send(&context, change).await
+        match send(&context, change).await {
+            Err(failure) => Err(known::helped(&context, Kind::Command, &name, failure).await),
+            Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -63,14 +69,6 @@ pub(crate) async fn send(context: &Context, change: Change) -> Result<(), Failur
     let answer = target.change(change).await;
     target.close().await;
     print_accepted(context.output, &answer?)
-}
-
-/// A key as the HTTP door takes it.
-fn key(text: &str) -> Result<String, Failure> {
-    let is_fine = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_fine
-        .then(|| text.to_owned())
-        .ok_or_else(|| Failure::usage("--idempotency-key is 1 to 255 visible ASCII characters"))
 }
 
 fn print_accepted(output: Output, accepted: &wire::Accepted) -> Result<(), Failure> {

@@ -114,6 +114,8 @@ pub(crate) struct Append {
     /// The event's payload; `@file` reads a file, `-` standard input [default: {}]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
+    #[command(flatten)]
+    key: input::Key,
 }
 
 /// Follow the log.
@@ -258,7 +260,7 @@ impl Append {
             what: What::Event(self.event_type, self.aggregate_type),
             data: input::data(self.data.as_deref())?,
             expected: Expected::Any,
-            idempotency_key: None,
+            idempotency_key: self.key.idempotency_key,
             dry_run: false,
         })
     }

@@ -18,6 +18,8 @@ mod with_http {
         time::Duration,
     };
 
+    use event_sourcing_cqrs::settings::ListenAddress;
+
     use super::super::{
         Context,
         exit::{Exit, Failure},
@@ -32,7 +34,7 @@ mod with_http {
     pub(crate) async fn run(context: Context) -> Result<(), Failure> {
         let url = match context.url {
             Some(url) => url,
-            None => own(context.settings.http.bind_address)?,
+            None => own(&context.settings.http.bind_address)?,
         };
         let remote = Remote::new(&url, context.timeout.min(PATIENCE))?;
         // Whatever the reason, an orchestrator knows two answers.
@@ -50,11 +52,12 @@ mod with_http {
     }
 
     /// Where to reach a server that listens there from the same machine.
-    pub(crate) fn own(address: SocketAddr) -> Result<String, Failure> {
+    pub(crate) fn own(address: &ListenAddress) -> Result<String, Failure> {
         if address.port() == 0 {
             return Err(Failure::usage("port 0 takes a free one, so its number is not known here: name it with --url"));
         }
-        let ip = match address.ip() {
+        let Some(numbers) = address.numbers() else { return Ok(format!("http://{address}")) };
+        let ip = match numbers.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
@@ -68,10 +71,11 @@ mod with_http {
 
         #[test]
         fn server_on_all_addresses_is_asked_over_loopback() {
-            let own = |text: &str| own(text.parse().unwrap()).ok();
+            let own = |text: &str| own(&text.parse().unwrap()).ok();
             assert_eq!(own("0.0.0.0:8000").as_deref(), Some("http://127.0.0.1:8000"));
             assert_eq!(own("[::]:80").as_deref(), Some("http://[::1]:80"));
             assert_eq!(own("10.1.2.3:80").as_deref(), Some("http://10.1.2.3:80"));
+            assert_eq!(own("localhost:80").as_deref(), Some("http://localhost:80"));
             assert_eq!(own("127.0.0.1:0"), None);
         }
     }

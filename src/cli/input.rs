@@ -2,6 +2,7 @@
 
 use std::{io::Read, num::NonZeroU32};
 
+use clap::Args;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
@@ -39,4 +40,18 @@ fn read(from: impl Read) -> std::io::Result<String> {
 pub(crate) fn limit(text: &str) -> Result<NonZeroU32, String> {
     let limit = text.parse().ok().filter(|limit: &NonZeroU32| limit.get() <= 1_000);
     limit.ok_or_else(|| format!("must be 1 to 1000, not {text:?}"))
+}
+
+/// What recognises a repetition.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Key {
+    /// The same with the same key has its effect once (for 24 h); a server's callers (--url) have keys of their own
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// A key as the HTTP door takes it.
+fn key(text: &str) -> Result<String, String> {
+    let is_fine = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_fine.then(|| text.to_owned()).ok_or_else(|| "must be 1 to 255 visible ASCII characters".to_owned())
 }

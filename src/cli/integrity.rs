@@ -41,7 +41,12 @@ impl Integrity {
             },
             (Target::Local(local), Self::Key(Key::Show)) => {
                 let keys = evidence(local)?.keys().await.map_err(|error| unreadable(&error));
-                keys.map(|keys| keys.iter().map(|key| format!("{key}\n")).collect())
+                match keys {
+                    Ok(keys) if keys.is_empty() => {
+                        Err(Failure::not_found("there is no signing key yet: a server makes one at its first start"))
+                    }
+                    keys => keys.map(|keys| keys.iter().map(|key| format!("{key}\n")).collect()),
+                }
             }
             (Target::Local(local), Self::Key(Key::Rotate)) => {
                 let rotate = async { evidence(local)?.rotate_key().await.map_err(|error| unreadable(&error)) };

@@ -161,7 +161,7 @@ impl Local {
         let idempotency = change
             .idempotency_key
             .as_deref()
-            .map(|key| Idempotency { key: Arc::from(key), fingerprint: fingerprint(&change) });
+            .map(|key| Idempotency { key: Arc::from(key), fingerprint: fingerprint_of(&change) });
         let data: Arc<_> = change.data.into();
         let is_event = matches!(change.what, What::Event(..));
         let (name, action) = match change.what {
@@ -230,7 +230,7 @@ fn pointed(error: CommandError, is_event: bool) -> CommandError {
 }
 
 /// What a repeated change must be equal in.
-fn fingerprint(change: &Change) -> [u8; 32] {
+fn fingerprint_of(change: &Change) -> [u8; 32] {
     let (kind, name, of) = match &change.what {
         What::Command(name) => ("command", name.as_str(), None),
         What::Event(event_type, of) => ("event", event_type.as_str(), of.as_ref().map(|of| of.as_str())),
@@ -240,9 +240,14 @@ fn fingerprint(change: &Change) -> [u8; 32] {
         Expected::NoStream => "*".to_owned(),
         Expected::Exactly(version) => version.to_string(),
     };
-    let mut hash = Sha256::new_with_prefix(b"event-sourcing-cqrs/word/v1");
     let id = change.aggregate_id.as_str();
-    for part in [kind, name, of.unwrap_or_default(), id, &expected, change.data.get()] {
+    fingerprint(&[kind, name, of.unwrap_or_default(), id, &expected, change.data.get()])
+}
+
+/// The digest of what a word asks for, part by part.
+fn fingerprint(parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(b"event-sourcing-cqrs/word/v1");
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

@@ -1,4 +1,4 @@
-//! `query send`.
+//! `query send|list`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -11,6 +11,7 @@ use super::{
     Context,
     exit::Failure,
     input,
+    known::{self, Kind},
     output::{Format, Output, line, talk},
     table::{self, Object, plain},
     target::{Target, Wanted},
@@ -25,6 +26,8 @@ const WAIT_SECONDS_MAX: u64 = 3_600;
 pub(crate) enum Query {
     /// Ask a read model
     Send(Send),
+    /// List the query types, what each takes and answers
+    List,
 }
 
 /// Ask a read model.
@@ -64,12 +67,15 @@ pub(crate) struct Send {
 impl Query {
     /// Does it.
     pub(crate) async fn run(self, context: Context) -> Result<(), Failure> {
-        let Self::Send(word) = self;
+        let Self::Send(word) = self else { return known::list(&context, Kind::Query).await };
         let wanted = word.wanted()?;
         let target = Target::open_following(&context).await?;
         let answered = target.query(&wanted).await;
         target.close().await;
-        print(context.output, &answered?)
+        match answered {
+            Ok(answered) => print(context.output, &answered),
+            Err(failure) => Err(known::helped(&context, Kind::Query, &wanted.query_type, failure).await),
+        }
     }
 }
 

@@ -154,9 +154,7 @@ impl Remote {
             Expected::NoStream => vec![(header::IF_NONE_MATCH, "*".to_owned())],
             Expected::Exactly(version) => vec![(header::IF_MATCH, format!("\"{version}\""))],
         };
-        if let Some(key) = change.idempotency_key {
-            headers.push((header::HeaderName::from_static("idempotency-key"), key));
-        }
+        headers.extend(keyed(change.idempotency_key.as_deref()));
         let path = if change.dry_run { format!("{path}?dry_run=true") } else { path.to_owned() };
         self.answer(Ask { path, body: Some(json(&body)?), headers, ..Ask::default() }).await
     }
@@ -269,6 +267,11 @@ impl Remote {
             .map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))?;
         sender.send_request(request).await.map_err(|error| away(&error))
     }
+}
+
+/// The header that recognises a repetition.
+fn keyed(key: Option<&str>) -> Option<(header::HeaderName, String)> {
+    key.map(|key| (header::HeaderName::from_static("idempotency-key"), key.to_owned()))
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, Failure> {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Context,
     exit::{Exit, Failure},
-    input,
+    input::{self, Key},
     output::{Format, Output, line, talk},
     target::{Part, SagaChange, Target},
     text::harmless,
@@ -54,6 +54,8 @@ pub(crate) struct Start {
     #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MS_MAX))]
     timeout_ms: Option<u64>,
     #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
     wait: Wait,
 }
 
@@ -77,6 +79,8 @@ pub(crate) struct One {
 pub(crate) struct Change {
     /// As `saga start` and `saga list` tell it
     saga_id: AggregateId,
+    #[command(flatten)]
+    key: Key,
     #[command(flatten)]
     wait: Wait,
 }
@@ -107,6 +111,8 @@ pub(crate) struct NewSaga {
     pub(crate) data: Box<RawValue>,
     /// How long it may take.
     pub(crate) timeout_ms: Option<u64>,
+    /// Recognises a repetition.
+    pub(crate) key: Option<String>,
 }
 
 /// Which part of the list.
@@ -172,7 +178,9 @@ impl Wait {
 impl Change {
     /// The change is recorded before anything is worked on: this process shall not complete what it is told to undo.
     async fn run(self, context: &Context, change: SagaChange, wish: Wish) -> Result<(), Failure> {
-        let begun = on(context, Part::Looks, async |target| target.change_saga(&self.saga_id, change).await).await?;
+        let key = self.key.idempotency_key.as_deref();
+        let begun =
+            on(context, Part::Looks, async |target| target.change_saga(&self.saga_id, change, key).await).await?;
         on(context, self.wait.part(), async |target| finish(target, context.output, begun, self.wait, wish).await).await
     }
 }
@@ -181,7 +189,8 @@ impl Start {
     async fn run(self, context: &Context) -> Result<(), Failure> {
         // Before anything is opened: what is wrong with the word is told at once.
         let data = self.object()?;
-        let new = NewSaga { saga_type: self.saga_type, data, timeout_ms: self.timeout_ms };
+        let key = self.key.idempotency_key;
+        let new = NewSaga { saga_type: self.saga_type, data, timeout_ms: self.timeout_ms, key };
         on(context, self.wait.part(), async |target| {
             let begun = target.start_saga(&new).await?;
             finish(target, context.output, begun, self.wait, Wish::Done).await

@@ -13,6 +13,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Failure> {
     }
     Box::pin(serve(context.settings, context.log, context.tracing)).await.map_err(|error| match error {
         ServeError::App(error) => error.into(),
+        ServeError::Name { .. } => Failure::usage(error.to_string()),
         ServeError::Bind { .. } | ServeError::Io(_) | ServeError::Died(_) | ServeError::Stop(_) => {
             Failure::new(Exit::Failed, error.to_string())
         }

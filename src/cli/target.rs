@@ -397,12 +397,13 @@ impl Target {
         &self,
         id: &AggregateId,
         change: SagaChange,
+        key: Option<&str>,
     ) -> Result<wire::SagaAccepted, Failure> {
         let act = match change {
             SagaChange::Retry => "saga retry",
             SagaChange::Cancel => "saga cancel",
         };
-        let work = Box::pin(async { ask!(self, change_saga(id, change)) });
+        let work = Box::pin(async { ask!(self, change_saga(id, change, key)) });
         self.audited(act, id.as_str().to_owned(), work).await
     }
 

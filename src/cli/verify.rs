@@ -153,7 +153,13 @@ fn human(report: &Report) -> String {
     );
     let mut rows = vec![
         ("log", verdict),
-        ("verified", format!("{} to {}", report.from_position, report.verified_position)),
+        (
+            "verified",
+            match report.from_position > report.verified_position {
+                true => "nothing came after the checkpoint".to_owned(),
+                false => format!("{} to {}", report.from_position, report.verified_position),
+            },
+        ),
         ("head", report.head_position.to_string()),
         ("sealed to", report.sealed_position.to_string()),
         ("unsealed", format!("{}{age}", report.unsealed_events)),

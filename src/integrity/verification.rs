@@ -23,6 +23,13 @@ pub const KIND: &str = "integrity-verify";
 const SUBJECT: &str = "log";
 /// How often its progress is told.
 const TELL: Duration = Duration::from_millis(500);
+/// A verification that has told nothing for so long has ended with its process.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Between two looks for such.
+const LOOK: Duration = Duration::from_secs(10);
+/// Why it has failed then.
+const CUT_OFF: &str = "the process that verified ended before it was done, and what it had found is not known; begin \
+                       another verification: `verify`, or POST /api/v1/integrity/verify";
 
 /// Why a verification does not begin.
 #[derive(Debug, thiserror::Error)]
@@ -152,13 +159,34 @@ impl Integrity {
             Ok(report) => ended(&operation, &report),
             Err(error) => OperationUpdate {
                 status: OperationStatus::Failed,
-                error: Some(error.to_string()),
+                // Where an operator gave it up it is on record as cancelled, and stays so.
+                error: Some(if self.stop.is_cancelled() { CUT_OFF.to_owned() } else { error.to_string() }),
                 ..news(&operation, done.load(Ordering::Relaxed))
             },
         };
         if let Err(error) = self.views.update_operation(update).await {
             tracing::warn!(%error, "the end of a verification could not be recorded");
         }
+    }
+
+    /// Ends verifications on record whose process has ended, also those of other processes; until the end of this one.
+    pub(super) async fn end_silent_verifications(self: Arc<Self>) {
+        let look = async || match self.views.end_silent(KIND, SILENCE, CUT_OFF).await {
+            Ok(ended) => {
+                ended.iter().for_each(|operation| tracing::warn!(%operation, "a verification ended with its process"));
+            }
+            // The next look is soon.
+            Err(error) => tracing::debug!(%error, "verifications that were cut off could not be looked for"),
+        };
+        let stop = self.stop.clone();
+        let _ = stop
+            .run_until_cancelled(async {
+                loop {
+                    look().await;
+                    tokio::time::sleep(LOOK).await;
+                }
+            })
+            .await;
     }
 
     /// Ends the verification under way in this process.

@@ -8,7 +8,7 @@ use super::{
     schema::{Bound, bound},
     url::SecretUrl,
 };
-use crate::auth::{ConfiguredKey, is_name, key::KeyDigest};
+use crate::auth::{ConfiguredKey, is_name, key::KeyDigest, retention::DAYS_MIN};
 
 /// Who may come in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Auth {
     pub keys: Vec<KeyLine>,
     /// What JSON web tokens must be like, for `jwt`.
     pub jwt: JwtSettings,
+    /// Days for which lines of the audit stay; 0 = for ever.
+    pub audit_retention_days: u32,
 }
 
 /// How callers prove who they are.
@@ -172,11 +174,16 @@ impl Auth {
         if let Some(problem) = wrong {
             return Some((problem, "auth.keys".to_owned()));
         }
+        if (1..DAYS_MIN).contains(&self.audit_retention_days) {
+            let problem = format!("must be 0, for ever, or at least {DAYS_MIN} days");
+            return Some((problem, "auth.audit_retention_days".to_owned()));
+        }
         if self.mode == AuthMode::Jwt { self.jwt.problem() } else { None }
     }
 
-    pub(super) fn bounds(&self) -> [Bound; 2] {
+    pub(super) fn bounds(&self) -> [Bound; 3] {
         [
+            bound("auth.audit_retention_days", self.audit_retention_days, 0..=36_500),
             bound("auth.jwt.leeway_s", self.jwt.leeway_s, 0..=300),
             bound("auth.jwt.refresh_s", self.jwt.refresh_s, 10..=86_400),
         ]

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 
-use super::schema::{Bound, bound};
+use super::{
+    ListenAddress,
+    schema::{Bound, bound},
+};
 use crate::auth::{
     Role,
     proxies::{ForwardedHeader, Network},
@@ -176,9 +179,8 @@ impl Aggregates {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// IP address and port to listen on; also `BIND_ADDRESS`. Port 0 takes a free one.
-    #[serde(deserialize_with = "socket_address")]
-    pub bind_address: SocketAddr,
+    /// IP address or host name, and port, to listen on; also `BIND_ADDRESS`. Port 0 takes a free one.
+    pub bind_address: ListenAddress,
     /// Connections at once; above it new ones wait in the system's queue.
     pub connections_max: usize,
     /// Time to send the head of a request.
@@ -232,7 +234,7 @@ impl Default for RateLimit {
 impl Default for Http {
     fn default() -> Self {
         Self {
-            bind_address: SocketAddr::from(([127, 0, 0, 1], 8_000)),
+            bind_address: SocketAddr::from(([127, 0, 0, 1], 8_000)).into(),
             connections_max: 4_096,
             head_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
@@ -277,15 +279,6 @@ impl Http {
             bound("http.shutdown_grace_ms", self.shutdown_grace_ms, 0..=600_000),
         ]
     }
-}
-
-fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        D::Error::custom(format!(
-            "must be an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000, not {text:?}"
-        ))
-    })
 }
 
 /// The log of the process, on standard error.

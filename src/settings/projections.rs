@@ -32,6 +32,10 @@ pub struct Projections {
     pub apply_attempts: u32,
     /// How long it is remembered what changed when, for the caches of other processes.
     pub changes_retention_s: u64,
+    /// How long operations (rebuilds, verifications, erasures …) stay on record after their end.
+    pub operations_retention_days: u32,
+    /// Operations on record at most; running ones are always kept.
+    pub operations_kept_max: u32,
     /// What single projections do differently, by name.
     pub definitions: BTreeMap<String, Definition>,
     /// Read models of the operator's own, by name, as written; `projections::declared` understands them.
@@ -49,6 +53,8 @@ impl Default for Projections {
             rows_in_memory_max: 50_000,
             apply_attempts: 3,
             changes_retention_s: 300,
+            operations_retention_days: 90,
+            operations_kept_max: 10_000,
             definitions: BTreeMap::new(),
             declarations: BTreeMap::new(),
         }
@@ -109,6 +115,8 @@ impl Projections {
             bound("projections.rows_in_memory_max", self.rows_in_memory_max, 0..=10_000_000),
             bound("projections.apply_attempts", self.apply_attempts, 1..=100),
             bound("projections.changes_retention_s", self.changes_retention_s, 10..=86_400),
+            bound("projections.operations_retention_days", self.operations_retention_days, 1..=36_500),
+            bound("projections.operations_kept_max", self.operations_kept_max, 100..=1_000_000),
         ];
         bounds.extend(self.definitions.iter().filter_map(|(name, own)| {
             let key = format!("projections.definitions.{name}.batch_events_max");

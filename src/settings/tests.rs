@@ -224,7 +224,7 @@ fn wrong_types_name_key_source_and_what_is_expected() {
     expect("commands: 5", &["\"commands\"", "must be a section of", "deadline_ms"]);
     expect("log: {level: loud}", &["\"log.level\"", "cqrs.yaml", "off, error, warn, info, debug and trace", "loud"]);
     expect("log: {format: xml}", &["\"log.format\"", "`auto`, `json`, `text`"]);
-    expect("http: {bind_address: 'localhost:8000'}", &["\"http.bind_address\"", "IP address and a port"]);
+    expect("http: {bind_address: 'localhost'}", &["\"http.bind_address\"", "IP address or a host name, and a port"]);
     expect("http: {bind_address: 8000}", &["must be text"]);
 }
 

@@ -56,6 +56,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("access", include_str!("../../migrations/sqlite/0008_access.sql")),
     ("branches", include_str!("../../migrations/sqlite/0009_branches.sql")),
     ("kept_master", include_str!("../../migrations/sqlite/0010_kept_master.sql")),
+    ("audit_retention", include_str!("../../migrations/sqlite/0011_audit_retention.sql")),
 ];
 
 const HAS_SCHEMA: &str =

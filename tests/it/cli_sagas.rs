@@ -47,6 +47,46 @@ fn balance(folder: &Path, account: &str) -> Value {
 }
 
 #[test]
+fn a_start_under_a_key_happens_once_on_the_store_and_on_a_server() {
+    let folder = with_store();
+    let path = folder.path();
+    let server = Server::start(path, NO_SETTINGS);
+    let url = server.url();
+    for with in [&[][..], &["--url", &url]] {
+        let key = format!("key-{}", with.len());
+        let start = |amount: i64| {
+            let data = transfer(amount);
+            let words =
+                ["saga", "start", "TransferSaga", "--data", &data, "--idempotency-key", &key, "--format", "json"];
+            word(path, NO_SETTINGS, &[&words[..], with].concat())
+        };
+        let (first, again) = (start(1), start(1));
+        assert_eq!((first.code, again.code), (0, 0), "{first:?} {again:?}");
+        assert_eq!(id_of(&first.json()), id_of(&again.json()));
+        let other = start(2);
+        assert!(other.code == 1 && other.stderr.contains("key"), "{other:?}");
+        let wish =
+            ["saga", "cancel", &id_of(&first.json()), "--idempotency-key", &format!("{key}-cancel")].map(str::to_owned);
+        let wish: Vec<&str> = wish.iter().map(String::as_str).chain(with.iter().copied()).collect();
+        // Cancelled, or ended before: the second answer is the first.
+        let (first, again) = (word(path, NO_SETTINGS, &wish), word(path, NO_SETTINGS, &wish));
+        assert_eq!((first.code, &first.stderr), (again.code, &again.stderr), "{first:?}");
+    }
+    let list = expect(0, path, &["saga", "list", "--format", "ndjson"]).stdout;
+    assert_eq!(list.lines().count(), 2, "{list}");
+    let note =
+        ["events", "append", "n", "Noted", "--aggregate-type", "note", "--idempotency-key", "n", "--format", "json"];
+    let (one, two) = (expect(0, path, &note).json(), expect(0, path, &note).json());
+    assert_eq!((&one["version"], &two["version"]), (&json!(1), &json!(1)));
+    assert_eq!(one["events"], two["events"]);
+    for (key, with) in [("b1", &[][..]), ("b2", &["--url", &url])] {
+        let branch = ["branch", "create", "b", "--at-position", "1", "--idempotency-key", key, "--format", "json"];
+        let made = || expect(0, path, &[&branch[..], with].concat()).json()["branch_id"].clone();
+        assert_eq!(made(), made(), "{with:?}");
+    }
+}
+
+#[test]
 fn a_word_that_waits_works_on_its_saga_itself() {
     let folder = with_store();
     let path = folder.path();

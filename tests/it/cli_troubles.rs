@@ -6,12 +6,13 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::support::{
     postgres,
-    server::{Process, Server, program},
+    server::{PROGRAM, Process, Server, program},
     words::{create, events, expect, notes},
 };
 
@@ -104,6 +105,137 @@ fn taken_port_says_who_has_it_and_how_to_choose_another() {
     let address = taken.local_addr().unwrap().to_string();
     let ended = expect(1, folder.path(), &[("BIND_ADDRESS", address.as_str())], &["serve"]);
     assert!(ended.stderr.contains("another program listens there; stop it, or choose another address"), "{ended:?}");
+}
+
+#[test]
+fn name_of_an_address_is_looked_up_and_one_that_is_unknown_says_what_to_set() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("BIND_ADDRESS", "localhost:0")]);
+    assert_eq!(create(&server, "a"), 200);
+    assert_eq!(server.terminate().code(), Some(0));
+    for (address, code, said) in [
+        ("name.invalid:8000", 2, "does not know that name"),
+        ("localhost", 2, "localhost:8000, 0.0.0.0:8000"),
+        ("127.0.0:80", 2, "must be an IP address or a host name"),
+    ] {
+        let ended = expect(code, folder.path(), &[("BIND_ADDRESS", address)], &["serve"]);
+        assert!(ended.stderr.contains(said) && ended.stderr.contains("BIND_ADDRESS"), "{ended:?}");
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("localhost:{}", taken.local_addr().unwrap().port());
+    let ended = expect(1, folder.path(), &[("BIND_ADDRESS", address.as_str())], &["serve"]);
+    assert!(ended.stderr.contains(&format!("{address} (127.0.0.1:")), "{ended:?}");
+    let ended = expect(1, folder.path(), &[("BIND_ADDRESS", address.as_str())], &["doctor"]);
+    assert!(ended.stdout.contains(&format!("another program listens at {address}")), "{ended:?}");
+}
+
+#[test]
+fn second_server_on_one_file_says_so_and_the_first_after_a_kill_does_not() {
+    let folder = folder();
+    let path = folder.path();
+    let told = |mut server: Server| {
+        server.process().signal("TERM");
+        server.process().wait();
+        server.process().said().iter().any(|line| line.contains("another server works on the same SQLite file"))
+    };
+    let first = Server::start(path, &[]);
+    let second = Server::start(path, &[]);
+    // Both serve, and each finds what the other wrote.
+    assert_eq!((create(&first, "a"), create(&second, "b"), create(&second, "a")), (200, 200, 422));
+    assert!(told(second), "the second says it");
+    first.kill9();
+    assert!(!told(Server::start(path, &[])), "whoever was killed is not there any more");
+}
+
+#[tokio::test]
+async fn verification_whose_server_died_has_failed_and_says_what_to_do() {
+    let folder = folder();
+    let path = folder.path();
+    expect(0, path, &[], &["migrate"]);
+    let url = format!("sqlite://{}", path.join("data/eventstore.db").display());
+    let mut session = SqliteConnection::connect(&url).await.unwrap();
+    let [dead, lives] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
+    // One was last told of a minute ago, the other is told of all the time by a process somewhere else.
+    for (id, told) in [(dead, "-60 seconds"), (lives, "+1 day")] {
+        sqlx::query(
+            "INSERT INTO operations (partition, id, kind, subject, status, done, total, created_at, updated_at) \
+             VALUES (0, ?1, 'integrity-verify', 'log', 'running', 1, 9, 0, unixepoch('now', ?2) * 1000000)",
+        )
+        .bind(id)
+        .bind(told)
+        .execute(&mut session)
+        .await
+        .unwrap();
+    }
+    session.close().await.unwrap();
+    let server = Server::start(path, &[]);
+    let shown =
+        |id: uuid::Uuid| -> Value { serde_json::from_str(&server.get(&format!("/api/v1/operations/{id}")).1).unwrap() };
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while shown(dead)["status"] == "running" {
+        assert!(std::time::Instant::now() < give_up, "{}", shown(dead));
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+    let ended = shown(dead);
+    assert_eq!(ended["status"], "failed");
+    assert!(ended["error"].as_str().unwrap().contains("begin another verification: `verify`"), "{ended}");
+    assert_eq!(shown(lives)["status"], "running");
+}
+
+#[test]
+fn word_without_a_known_type_gets_a_line_that_can_be_pasted() {
+    let folder = folder();
+    let path = folder.path();
+    expect(0, path, &[], &["migrate"]);
+    let words = |line: &str| -> Vec<String> {
+        let line = line.split_once("for example: event-sourcing-cqrs ").unwrap().1.lines().next().unwrap();
+        line.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect()
+    };
+    let missing = expect(2, path, &[], &["command", "send"]);
+    assert!(missing.stderr.contains("all of them: event-sourcing-cqrs command list"), "{missing:?}");
+    let wrong = expect(1, path, &[], &["command", "send", "CreateAcount", "a"]);
+    assert!(wrong.stderr.contains("did you mean CreateAccount"), "{wrong:?}");
+    assert!(wrong.stderr.contains("for example: event-sourcing-cqrs command send CreateAccount"), "{wrong:?}");
+    let data = expect(1, path, &[], &["command", "send", "ReserveStock", "p"]);
+    assert!(
+        data.stderr.contains(r#"send ReserveStock product-1 --data '{"order_id":"order-1","quantity":1}'"#),
+        "{data:?}"
+    );
+    // What the domain refuses is no matter of how it was written.
+    let refused = expect(1, path, &[], &["command", "send", "CloseAccount", "nobody"]);
+    assert!(!refused.stderr.contains("for example"), "{refused:?}");
+    let query = expect(2, path, &[], &["query", "send"]);
+    let pasted = words(&query.stderr);
+    assert_eq!(pasted, ["query", "send", "GetAccountBalance", "--filter", "account_id=acc-123"]);
+    for wrong in [&["query", "send", "GetAcountBalance"][..], &["query", "send", "GetAccountBalance"]] {
+        assert_eq!(words(&expect(1, path, &[], wrong).stderr), pasted);
+    }
+    let list = expect(0, path, &[], &["command", "list"]);
+    assert!(
+        list.stdout.contains("CreateAccount") && list.stdout.contains("initial_balance owner [account_id]"),
+        "{list:?}"
+    );
+    assert!(list.stderr.starts_with("for example: event-sourcing-cqrs command send"), "{list:?}");
+    let json = expect(0, path, &[], &["query", "list", "--format", "json"]);
+    assert_eq!(json.stderr, "");
+    let items = json.json()["items"].as_array().unwrap().clone();
+    assert!(items.iter().any(|item| item["query_type"] == "GetAccountBalance"), "{items:?}");
+    // Every example is one: what it asks is understood.
+    let commands = expect(0, path, &[], &["command", "list", "--format", "ndjson"]).stdout;
+    assert!(commands.lines().count() >= 20);
+    for line in commands.lines() {
+        let item: Value = serde_json::from_str(line).unwrap();
+        let script = item["example"].as_str().unwrap().replacen(env!("CARGO_PKG_NAME"), PROGRAM, 1);
+        let ended = Command::new("bash").args(["-c", &script]).current_dir(path).env_clear().output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(matches!(ended.status.code(), Some(0 | 1)) && !said.contains("validation-failed"), "{script}: {said}");
+    }
+    // The same from a server, with its address in what is to be pasted.
+    let server = Server::start(path, &[]);
+    let url = server.url();
+    let remote = expect(0, path, &[], &["command", "list", "--url", &url]);
+    assert_eq!(remote.stdout, list.stdout);
+    assert!(remote.stderr.trim_end().ends_with(&format!("--url {url}")), "{remote:?}");
 }
 
 /// A file system of its own, small.

@@ -28,6 +28,8 @@ mod cli_troubles;
 #[cfg(all(unix, feature = "console", feature = "sqlite"))]
 mod console;
 mod declared;
+#[cfg(all(unix, feature = "http", feature = "sqlite"))]
+mod documented;
 #[cfg(all(unix, feature = "http", feature = "redis", feature = "sqlite", feature = "postgres"))]
 mod erasure;
 #[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]

@@ -1,6 +1,7 @@
 //! What operators see: metrics, alerts and dashboard that name them, traces, lines of the log, health.
 
 mod deploy;
+mod ending;
 mod exposition;
 mod health;
 mod lines;

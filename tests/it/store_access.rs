@@ -86,6 +86,50 @@ async fn keeps_audit(store: &dyn AccessStore) {
     assert!(!store.audit(None, NonZeroU32::MIN).await.unwrap()[0].target.contains('\0'));
 }
 
+/// Lines leave once it was announced, and no others; what is announced is on record.
+async fn lets_old_lines_leave(store: &dyn AccessStore) {
+    let now = SystemClock.now().trunc_subsecs(6);
+    let aged = |days: i64, number: u128| {
+        let at = now - TimeDelta::days(days);
+        let millis = u128::try_from(at.timestamp_millis()).unwrap();
+        AuditRecord {
+            id: Uuid::from_u128(millis << 80 | number),
+            at,
+            principal: None,
+            peer: None,
+            act: "POST /x".to_owned(),
+            target: days.to_string(),
+            outcome: Outcome::Succeeded,
+            status: None,
+            request_id: None,
+            count: 1,
+        }
+    };
+    let told = || AuditRecord { id: Uuid::now_v7(), act: "audit prune".to_owned(), ..aged(0, 0) };
+    let before = now - TimeDelta::days(30);
+    let lines = async || store.audit(None, MANY).await.unwrap();
+    let others = lines().await;
+    assert!(!store.announce_pruning(before, told()).await.unwrap(), "nothing is so old");
+    assert_eq!(lines().await, others);
+    store.record((1..=5).map(|number| aged(31, number)).chain([aged(29, 1)]).collect()).await.unwrap();
+    let _ = store.prune_audit(before, MANY).await.unwrap_err();
+    assert_eq!(lines().await.len(), others.len() + 6, "without an announcement nothing leaves");
+    let announced = told();
+    assert!(store.announce_pruning(before, announced.clone()).await.unwrap());
+    assert!(!store.announce_pruning(before, told()).await.unwrap(), "another process of the same day");
+    let three = NonZeroU32::MIN.saturating_add(2);
+    assert_eq!(store.prune_audit(before, three).await.unwrap(), 3);
+    let _ = store.prune_audit(now - TimeDelta::days(20), MANY).await.unwrap_err();
+    assert_eq!(store.prune_audit(before, three).await.unwrap(), 2);
+    assert_eq!(store.prune_audit(before, three).await.unwrap(), 0);
+    let left: Vec<_> = lines().await.into_iter().filter(|line| !others.contains(line)).collect();
+    assert_eq!(left, [announced, aged(29, 1)]);
+}
+
+/// After [`lets_old_lines_leave`]: what a session of the database is refused all the same.
+const FORBIDDEN_STILL: [&str; 3] =
+    ["DELETE FROM audit", "DELETE FROM audit_prunings", "UPDATE audit_prunings SET at = before"];
+
 const FORBIDDEN: [&str; 8] = [
     "UPDATE audit SET count = 1",
     "DELETE FROM audit",
@@ -101,6 +145,7 @@ const FORBIDDEN: [&str; 8] = [
 async fn memory_keeps_keys_and_audit() {
     keeps_keys(&MemoryAccess::default()).await;
     keeps_audit(&MemoryAccess::default()).await;
+    lets_old_lines_leave(&MemoryAccess::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +160,14 @@ async fn sqlite_keeps_keys_and_audit_and_changes_nothing() {
         let error = sqlx::query(statement).execute(&mut session).await.unwrap_err().to_string();
         assert!(error.contains("is refused"), "{statement}: {error}");
     }
+    lets_old_lines_leave(&store).await;
+    let recent = "INSERT INTO audit_prunings SELECT 0, (unixepoch() - 6 * 86400) * 1000000, 0";
+    let again = "INSERT OR REPLACE INTO audit_prunings SELECT partition, before, 0 FROM audit_prunings";
+    let replaced = "INSERT OR REPLACE INTO audit SELECT * FROM audit LIMIT 1";
+    for statement in FORBIDDEN_STILL.into_iter().chain([recent, again, replaced]) {
+        let error = sqlx::query(statement).execute(&mut session).await.unwrap_err().to_string();
+        assert!(error.contains("is refused"), "{statement}: {error}");
+    }
     store.close().await;
 }
 
@@ -126,6 +179,12 @@ async fn postgres_keeps_keys_and_audit_and_changes_nothing() {
     keeps_audit(&store).await;
     let mut session = database.session().await;
     for statement in FORBIDDEN.into_iter().chain(["TRUNCATE audit", "TRUNCATE tokens"]) {
+        let error = sqlx::query(statement).execute(&mut session).await.unwrap_err().to_string();
+        assert!(error.contains("is refused"), "{statement}: {error}");
+    }
+    lets_old_lines_leave(&store).await;
+    let recent = "INSERT INTO audit_prunings SELECT 0, now() - interval '6 days', now()";
+    for statement in FORBIDDEN_STILL.into_iter().chain([recent, "TRUNCATE audit", "TRUNCATE audit_prunings"]) {
         let error = sqlx::query(statement).execute(&mut session).await.unwrap_err().to_string();
         assert!(error.contains("is refused"), "{statement}: {error}");
     }

@@ -28,7 +28,7 @@ pub mod words;
 use std::{future::Future, time::Duration};
 
 /// Number of the last migration: a new one raises it.
-pub const SCHEMA: i64 = 10;
+pub const SCHEMA: i64 = 11;
 use event_sourcing_cqrs::settings::Settings;
 
 /// The defaults for this database, with nothing written beside the tests.

@@ -1,10 +1,13 @@
 //! The view store port in memory.
 
+mod operations;
+
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
     ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,8 +21,8 @@ use crate::{
     id::AggregateId,
     ports::{
         Control, Controlled, Direction, ERASED_WORDS, Generation, LeaseClaim, Move, NewParked, Objection, Operation,
-        OperationStatus, OperationUpdate, ParkedEvent, ParkedFilter, ProjectionState, Revision, Ruling, StoreError,
-        Tally, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+        OperationStatus, OperationUpdate, OperationsKept, ParkedEvent, ParkedFilter, ProjectionState, Revision, Ruling,
+        StoreError, Tally, VIEW_CHANGES_MAX, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
     },
     version::Position,
     view::{ListRange, Row, RowKey, Selection, Touched},
@@ -198,14 +201,6 @@ impl Contents {
         parked.event.request = Some((*request, *operation));
         parked.principal.clone_from(principal);
         Ok(())
-    }
-
-    fn update(&mut self, update: OperationUpdate, now: DateTime<Utc>) {
-        let running = self.operations.get_mut(&update.id).filter(|it| it.status == OperationStatus::Running);
-        if let Some(operation) = running {
-            let OperationUpdate { id: _, status, done, total, result, error } = update;
-            *operation = Operation { status, done, total, result, error, updated_at: now, ..operation.clone() };
-        }
     }
 
     fn read(&self, projection: &str, selection: &Selection) -> Option<ViewPage> {
@@ -434,6 +429,14 @@ impl ViewStore for MemoryStore {
 
     fn prune(&self, changes_before: DateTime<Utc>, limit: NonZeroU32) -> Answer<'_, u64> {
         async move { Ok(self.views().prune(changes_before, limit.get() as usize)) }.boxed()
+    }
+
+    fn end_silent<'a>(&'a self, kind: &'a str, silence: Duration, reason: &'a str) -> Answer<'a, Vec<Uuid>> {
+        async move { Ok(self.views().end_silent(kind, silence, reason, self.clock.now())) }.boxed()
+    }
+
+    fn prune_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> Answer<'_, u64> {
+        async move { Ok(self.views().prune_operations(kept, limit, self.clock.now())) }.boxed()
     }
 
     fn begin_operation(&self, operation: Operation) -> Answer<'_, ()> {

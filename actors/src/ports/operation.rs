@@ -1,5 +1,7 @@
 //! Operations: long work, on record from its beginning to its end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -43,6 +45,15 @@ pub enum OperationStatus {
     Failed,
     /// Given up by an operator.
     Cancelled,
+}
+
+/// How long operations that have ended stay on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationsKept {
+    /// Since their end.
+    pub age: Duration,
+    /// Among so many of the newest operations, whatever became of them.
+    pub newest_max: u32,
 }
 
 /// News of an operation. One that has ended stays as it ended.

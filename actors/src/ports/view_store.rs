@@ -12,7 +12,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{NewParked, Operation, OperationUpdate, ParkedEvent, ParkedFilter, ParkedRequest, StoreError};
+use super::{
+    NewParked, Operation, OperationUpdate, OperationsKept, ParkedEvent, ParkedFilter, ParkedRequest, StoreError,
+};
 use crate::{
     digest::LeafHash,
     version::Position,
@@ -438,6 +440,25 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn update_operation(&self, update: OperationUpdate) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Ends the running operations of a kind that nobody has told anything of for so long, by the store's clock: they have
+    /// failed, for this reason. Returns which.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn end_silent<'a>(
+        &'a self,
+        kind: &'a str,
+        silence: Duration,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Uuid>, StoreError>>;
+
+    /// Removes up to `limit` operations that have ended and are not to be kept, the oldest first; running ones stay.
+    /// Returns how many are gone; 0 means that was all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn prune_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// An operation.
     ///

@@ -446,6 +446,8 @@ impl Owner {
         let before = self.context.clock.now() - retention;
         let limit = NonZeroU32::new(limits.prune_rows_max).unwrap_or(NonZeroU32::MIN);
         let pruned = self.context.ask(self.context.views.prune(before, limit)).await?;
+        // Operations belong to no projection: whichever owner comes by removes them.
+        let pruned = pruned + self.context.ask(self.context.views.prune_operations(limits.operations, limit)).await?;
         if pruned > 0 {
             return Ok(true);
         }

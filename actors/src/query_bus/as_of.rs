@@ -94,7 +94,10 @@ impl ReadSide {
                     "cannot be asked on a branch: more than the events of one stream make its answer; ask for single \
                      rows, or read the events of the branch"
                 }
-                _ => "cannot be asked as of a position: more than the events of one stream make its answer",
+                _ => {
+                    "cannot be asked as of a position: more than the events of one stream make its answer; ask for single \
+                     rows, or for the states of aggregates at that position"
+                }
             };
             return Err(invalid(detail.to_owned()));
         };
@@ -154,7 +157,8 @@ impl ReadSide {
             }
             if made.version.0 > AS_OF_EVENTS_MAX {
                 let detail = format!(
-                    "cannot be asked as of position {position}: {:?} has more than {AS_OF_EVENTS_MAX} events up to there",
+                    "cannot be asked as of position {position}: {:?} has more than {AS_OF_EVENTS_MAX} events up to there; ask for \
+                     the state of the aggregate at that position",
                     stream.as_str(),
                 );
                 return Err(invalid(detail));

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use crate::{
     ports::{
-        Checkpoint, Control, Controlled, Generation, LeaseClaim, Move, Operation, OperationUpdate, ParkedEvent,
-        ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage,
-        ViewStore,
+        Checkpoint, Control, Controlled, Generation, LeaseClaim, Move, Operation, OperationUpdate, OperationsKept,
+        ParkedEvent, ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome,
+        ViewPage, ViewStore,
     },
     version::Position,
     view::{Row, RowKey, Selection},
@@ -209,6 +209,17 @@ impl ViewStore for FaultViews {
     }
     fn prune(&self, changes_before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.seen(self.inner.prune(changes_before, limit))
+    }
+    fn end_silent<'a>(
+        &'a self,
+        kind: &'a str,
+        silence: Duration,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Uuid>, StoreError>> {
+        self.seen(self.inner.end_silent(kind, silence, reason))
+    }
+    fn prune_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.seen(self.inner.prune_operations(kept, limit))
     }
     fn begin_operation(&self, operation: Operation) -> BoxFuture<'_, Result<(), StoreError>> {
         self.seen(self.inner.begin_operation(operation))

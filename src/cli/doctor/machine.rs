@@ -118,7 +118,7 @@ fn checkpoint_target(target: &Path) -> Check {
 }
 
 fn auth(context: &Context) -> Check {
-    let (mode, address) = (context.settings.auth.mode, context.settings.http.bind_address);
+    let (mode, address) = (context.settings.auth.mode, &context.settings.http.bind_address);
     match context.settings.warnings().into_iter().next() {
         Some(warning) if mode == AuthMode::None => {
             let next = "bind to 127.0.0.1, or turn authentication on with auth.mode, or let only trusted networks in";
@@ -151,8 +151,15 @@ pub(super) fn key(_: &Path, _: &str) -> Option<Check> {
 /// Whether a server could listen, or does.
 pub(super) async fn port(context: &Context) -> Check {
     const NAME: &str = "port";
-    let address = context.settings.http.bind_address;
-    let error = match tokio::net::TcpListener::bind(address).await {
+    let address = &context.settings.http.bind_address;
+    let first = match event_sourcing_cqrs::app::addresses(address).await {
+        Ok(addresses) => addresses.first().copied(),
+        Err(error) => {
+            let next = "set BIND_ADDRESS to an IP address, or make the name known to this machine";
+            return Check::fail(NAME, format!("this machine does not know the name of {address} ({error})"), next);
+        }
+    };
+    let error = match tokio::net::TcpListener::bind(first.as_slice()).await {
         Ok(_) => return Check::pass(NAME, format!("{address} is free: a server can listen there; none does now")),
         Err(error) => error,
     };
@@ -179,7 +186,7 @@ pub(super) async fn port(context: &Context) -> Check {
 #[cfg(feature = "http")]
 async fn answers(context: &Context) -> bool {
     use super::super::{healthcheck::own, remote::Remote};
-    let Ok(url) = own(context.settings.http.bind_address) else { return false };
+    let Ok(url) = own(&context.settings.http.bind_address) else { return false };
     let Ok(remote) = Remote::new(&url, context.timeout) else { return false };
     // One that asks for a key, or still waits for its database, refuses with a problem of its own kind.
     let is_ours = |said: &serde_json::Value| {

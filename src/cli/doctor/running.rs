@@ -139,7 +139,8 @@ fn projections(reports: &[ProjectionReport]) -> Check {
     for report in reports {
         let (name, lag) = (&report.name, report.lag_events);
         if report.parked > 0 {
-            let next = format!("`projection parked {name}` lists them; then `projection retry` or `skip` each");
+            let next =
+                format!("`projection parked list {name}` tells which; then `projection parked retry` or `skip` each");
             return Check::warn(NAME, format!("{name} has {} parked events", report.parked), next);
         }
         if report.is_paused {

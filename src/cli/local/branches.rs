@@ -4,11 +4,13 @@ use std::num::NonZeroU32;
 
 use event_sourcing_actors::{
     AggregateId, BranchId,
-    branches::{BranchError, Branches, NewFork},
+    branches::{BranchError, Branches, ForkAt, NewFork},
+    command_bus::Principal,
+    ports::BranchKey,
 };
 use event_sourcing_cqrs::wire;
 
-use super::{Local, projections::invalid};
+use super::{Local, fingerprint, projections::invalid};
 use crate::cli::{
     branch::{Merged, NewBranch},
     exit::{Exit, Failure},
@@ -20,7 +22,17 @@ impl Local {
     }
 
     pub(crate) async fn create_branch(&self, new: &NewBranch) -> Result<wire::Branch, Failure> {
-        let fork = NewFork { name: new.name.clone(), at: new.at.clone(), key: None };
+        let place = match &new.at {
+            ForkAt::Sequence(id, sequence) => format!("{sequence} {}", id.as_str()),
+            ForkAt::Time(instant) => instant.to_rfc3339(),
+            ForkAt::Position(position) => position.to_string(),
+        };
+        let key = new.key.as_deref().map(|key| BranchKey {
+            principal: Principal::unguarded().name.clone(),
+            key: key.into(),
+            fingerprint: fingerprint(&["branch", &new.name, &place]),
+        });
+        let fork = NewFork { name: new.name.clone(), at: new.at.clone(), key };
         let (branch, _) = self.bounded(self.branches_handle().create(fork)).await?;
         Ok(branch.into())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event_sourcing_actors::{
     AggregateId, FieldError,
-    command_bus::{Principal, RequestContext},
+    command_bus::{Idempotency, Principal, RequestContext},
     error::CommandError,
     saga::{DEFINITION_UNKNOWN, SAGA_ENDED, SAGA_NOT_FAILED},
     sagas::{INDEX, SagaCallError, SagaCaller, SagaFilter, Sagas, StartSaga},
@@ -12,7 +12,7 @@ use event_sourcing_actors::{
 use event_sourcing_cqrs::wire;
 
 use super::{
-    Local,
+    Local, fingerprint,
     projections::{invalid, sentence},
 };
 use crate::cli::{
@@ -33,7 +33,10 @@ impl Local {
         let data = serde_json::from_str(new.data.get())
             .map_err(|error| Failure::usage(format!("--data cannot be read: {error}")))?;
         let timeout = new.timeout_ms.map(Duration::from_millis);
-        let request = StartSaga { saga_type: new.saga_type.clone(), data, timeout, caller: caller() };
+        let asked =
+            ["saga", &new.saga_type, new.data.get(), &new.timeout_ms.map_or(String::new(), |ms| ms.to_string())];
+        let caller = caller(new.key.as_deref(), &asked);
+        let request = StartSaga { saga_type: new.saga_type.clone(), data, timeout, caller };
         Ok(wire::SagaAccepted::from(&*self.bounded(self.sagas_handle().start(request)).await?.record))
     }
 
@@ -52,10 +55,12 @@ impl Local {
         &self,
         id: &AggregateId,
         change: SagaChange,
+        key: Option<&str>,
     ) -> Result<wire::SagaAccepted, Failure> {
+        let caller = |act| caller(key, &[act, id.as_str()]);
         let report = match change {
-            SagaChange::Retry => self.bounded(self.sagas_handle().retry(id, caller())).await?,
-            SagaChange::Cancel => self.bounded(self.sagas_handle().cancel(id, caller())).await?,
+            SagaChange::Retry => self.bounded(self.sagas_handle().retry(id, caller("saga retry"))).await?,
+            SagaChange::Cancel => self.bounded(self.sagas_handle().cancel(id, caller("saga cancel"))).await?,
         };
         Ok(wire::SagaAccepted::from(&*report.record))
     }
@@ -67,10 +72,11 @@ impl Local {
     }
 }
 
-/// As whoever calls a server without authentication.
-fn caller() -> SagaCaller {
+/// As whoever calls a server without authentication, with a key for what is asked.
+fn caller(key: Option<&str>, asked: &[&str]) -> SagaCaller {
     let (principal, context) = (Principal::unguarded(), RequestContext::new());
-    SagaCaller { principal, context, idempotency: None, deadline: None }
+    let idempotency = key.map(|key| Idempotency { key: key.into(), fingerprint: fingerprint(asked) });
+    SagaCaller { principal, context, idempotency, deadline: None }
 }
 
 impl From<SagaCallError> for Failure {

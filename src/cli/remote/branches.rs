@@ -7,7 +7,7 @@ use event_sourcing_cqrs::wire;
 use hyper::Method;
 use serde_json::json;
 
-use super::{Ask, Remote, refused};
+use super::{Ask, Remote, keyed, refused};
 use crate::cli::{
     branch::{Merged, NewBranch},
     exit::Failure,
@@ -22,7 +22,8 @@ impl Remote {
             ForkAt::Time(instant) => json!({ "name": new.name, "at_time": instant.to_rfc3339() }),
             ForkAt::Position(position) => json!({ "name": new.name, "at_position": position }),
         };
-        let ask = Ask { path: "/api/v1/branches".to_owned(), body: Some(body.to_string()), ..Ask::default() };
+        let headers = keyed(new.key.as_deref()).into_iter().collect();
+        let ask = Ask { path: "/api/v1/branches".to_owned(), body: Some(body.to_string()), headers, ..Ask::default() };
         self.answer(ask).await
     }
 

@@ -5,7 +5,7 @@ use event_sourcing_cqrs::wire;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Ask, Remote, encoded, json};
+use super::{Ask, Remote, encoded, json, keyed};
 use crate::cli::{
     exit::Failure,
     saga::{ListQuery, NewSaga},
@@ -22,7 +22,8 @@ impl Remote {
             timeout_ms: Option<u64>,
         }
         let body = Body { saga_type: &new.saga_type, data: &new.data, timeout_ms: new.timeout_ms };
-        let ask = Ask { path: "/api/v1/sagas".to_owned(), body: Some(json(&body)?), ..Ask::default() };
+        let headers = keyed(new.key.as_deref()).into_iter().collect();
+        let ask = Ask { path: "/api/v1/sagas".to_owned(), body: Some(json(&body)?), headers, ..Ask::default() };
         self.answer(ask).await
     }
 
@@ -45,12 +46,14 @@ impl Remote {
         &self,
         id: &AggregateId,
         change: SagaChange,
+        key: Option<&str>,
     ) -> Result<wire::SagaAccepted, Failure> {
         let action = match change {
             SagaChange::Retry => "/retry",
             SagaChange::Cancel => "/cancel",
         };
-        self.answer(Ask { path: of(id, action), body: Some("{}".to_owned()), ..Ask::default() }).await
+        let headers = keyed(key).into_iter().collect();
+        self.answer(Ask { path: of(id, action), body: Some("{}".to_owned()), headers, ..Ask::default() }).await
     }
 }
 

@@ -16,7 +16,10 @@ use super::{
     PostgresStore,
     error::store_error,
 };
-use crate::auth::port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord};
+use crate::auth::{
+    port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord},
+    retention::first_id,
+};
 
 const ADD: &str = concat!(
     "INSERT INTO tokens (partition, ",
@@ -48,6 +51,19 @@ const AUDIT: &str = concat!(
     audit_columns!(),
     " FROM audit WHERE partition = 0 AND ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2"
 );
+
+/// One statement, as above; two processes at once meet at the key.
+const ANNOUNCE: &str = concat!(
+    "WITH announced AS (INSERT INTO audit_prunings (partition, before, at) SELECT 0, $11::timestamptz, $2::timestamptz \
+     WHERE EXISTS (SELECT 1 FROM audit WHERE partition = 0 AND id < $12::uuid AND at < $11) \
+     AND NOT EXISTS (SELECT 1 FROM audit_prunings WHERE partition = 0 AND before >= $11) \
+     ON CONFLICT DO NOTHING RETURNING before) INSERT INTO audit (partition, ",
+    audit_columns!(),
+    ") SELECT 0, $1::uuid, $2, $3::text, $4::text, $5::text, $6::text, $7::text, $8::int, $9::text, $10::bigint \
+     FROM announced"
+);
+const PRUNE: &str = "DELETE FROM audit WHERE partition = 0 AND id IN \
+     (SELECT id FROM audit WHERE partition = 0 AND id < $2 AND at < $1 ORDER BY id LIMIT $3)";
 
 fn token(row: &PgRow) -> Result<TokenRecord, StoreError> {
     let texts = || -> Result<(String, Vec<u8>), Error> { Ok((row.try_get(2)?, row.try_get(3)?)) };
@@ -121,6 +137,22 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    async fn announce(&self, before: DateTime<Utc>, line: AuditRecord) -> Result<bool, StoreError> {
+        let query = sqlx::query(ANNOUNCE).bind(line.id).bind(line.at);
+        let query = query.bind(line.principal.as_deref().map(storable)).bind(line.peer.as_deref().map(storable));
+        let query = query.bind(storable(&line.act)).bind(storable(&line.target)).bind(line.outcome.as_str());
+        let query = query.bind(line.status.map(i32::from)).bind(line.request_id.as_deref().map(storable));
+        let query = query.bind(line.count.cast_signed()).bind(before).bind(first_id(before));
+        Ok(query.execute(&self.pool).await.map_err(store_error)?.rows_affected() > 0)
+    }
+
+    async fn prune(&self, before: DateTime<Utc>, limit: NonZeroU32) -> Result<u64, StoreError> {
+        let query = sqlx::query(PRUNE).bind(before).bind(first_id(before)).bind(i64::from(limit.get()));
+        Ok(query.execute(&self.pool).await.map_err(store_error)?.rows_affected())
+    }
+}
+
 impl AccessStore for PostgresStore {
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.add(token).boxed()
@@ -148,6 +180,14 @@ impl AccessStore for PostgresStore {
 
     fn record(&self, lines: Vec<AuditRecord>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.append_audit(lines).boxed()
+    }
+
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.announce(before, line).boxed()
+    }
+
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.prune(before, limit).boxed()
     }
 
     fn audit(&self, before: Option<Uuid>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<AuditRecord>, StoreError>> {

@@ -1,8 +1,8 @@
 //! Operations: begun, told of, ended once.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
-use event_sourcing_actors::ports::{Operation, OperationUpdate, StoreError};
+use event_sourcing_actors::ports::{Operation, OperationUpdate, OperationsKept, StoreError};
 use sqlx::{Error, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -27,6 +27,14 @@ const OPERATIONS: &str = concat!(
 );
 const NEWEST: &str =
     concat!("SELECT ", operation_columns!(), " FROM operations WHERE partition = 0 ORDER BY id DESC LIMIT $1");
+
+const REMOVE: &str = "DELETE FROM operations WHERE partition = 0 AND id IN (SELECT id FROM operations \
+     WHERE partition = 0 AND status <> 'running' AND (updated_at < clock_timestamp() - make_interval(secs => $1) \
+         OR id <= (SELECT id FROM operations WHERE partition = 0 ORDER BY id DESC LIMIT 1 OFFSET $2)) \
+     ORDER BY id LIMIT $3)";
+const END_SILENT: &str = "UPDATE operations SET status = 'failed', error = $3, updated_at = clock_timestamp() \
+     WHERE partition = 0 AND status = 'running' AND kind = $1 \
+         AND updated_at <= clock_timestamp() - make_interval(secs => $2) RETURNING id";
 
 fn operation(row: &PgRow) -> Result<Operation, StoreError> {
     let raw = || -> Result<RawOperation, Error> {
@@ -61,6 +69,22 @@ impl PostgresStore {
         let query = query.bind(news.done.cast_signed()).bind(news.total.cast_signed());
         let query = query.bind(news.result.as_deref()).bind(news.error.as_deref().map(storable));
         query.execute(&self.pool).await.map(|_| ()).map_err(store_error)
+    }
+
+    pub(super) async fn end_silent_operations(
+        &self,
+        kind: &str,
+        silence: Duration,
+        reason: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let query = sqlx::query_scalar(END_SILENT).bind(kind).bind(silence.as_secs_f64()).bind(storable(reason));
+        query.fetch_all(&self.pool).await.map_err(store_error)
+    }
+
+    pub(super) async fn remove_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> Result<u64, StoreError> {
+        let query = sqlx::query(REMOVE).bind(kept.age.as_secs_f64()).bind(i64::from(kept.newest_max));
+        let done = query.bind(i64::from(limit.get())).execute(&self.pool).await.map_err(store_error)?;
+        Ok(done.rows_affected())
     }
 
     pub(super) async fn one_operation(&self, id: Uuid) -> Result<Option<Operation>, StoreError> {

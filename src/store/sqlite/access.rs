@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::ports::StoreError;
 use futures_util::{FutureExt, future::BoxFuture};
-use sqlx::{Error, Row, sqlite::SqliteRow};
+use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +17,10 @@ use super::{
     error::store_error,
     events::instant,
 };
-use crate::auth::port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord};
+use crate::auth::{
+    port::{ACTIVE_TOKENS_MAX, AccessStore, AuditRecord, TokenRecord},
+    retention::first_id,
+};
 
 const ADD: &str = concat!(
     "INSERT INTO tokens (partition, ",
@@ -47,6 +50,12 @@ const AUDIT: &str = concat!(
     audit_columns!(),
     " FROM audit WHERE partition = 0 AND (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2"
 );
+
+const ANNOUNCE: &str = "INSERT INTO audit_prunings (partition, before, at) SELECT 0, ?1, ?2 \
+     WHERE EXISTS (SELECT 1 FROM audit WHERE partition = 0 AND id < ?3 AND at < ?1) \
+     AND NOT EXISTS (SELECT 1 FROM audit_prunings WHERE partition = 0 AND before >= ?1)";
+const PRUNE: &str = "DELETE FROM audit WHERE partition = 0 AND id IN \
+     (SELECT id FROM audit WHERE partition = 0 AND id < ?2 AND at < ?1 ORDER BY id LIMIT ?3)";
 
 fn optional_instant(row: &SqliteRow, column: usize) -> Result<Option<DateTime<Utc>>, Error> {
     let micros: Option<i64> = row.try_get(column)?;
@@ -92,6 +101,14 @@ fn line(row: &SqliteRow) -> Result<AuditRecord, StoreError> {
     rest().map_err(store_error)
 }
 
+async fn insert(connection: &mut SqliteConnection, line: AuditRecord) -> Result<(), StoreError> {
+    let query = sqlx::query(RECORD).bind(line.id).bind(line.at.timestamp_micros());
+    let query = query.bind(line.principal.as_deref().map(storable)).bind(line.peer.as_deref().map(storable));
+    let query = query.bind(storable(&line.act)).bind(storable(&line.target)).bind(line.outcome.as_str());
+    let query = query.bind(line.status.map(i64::from)).bind(line.request_id.as_deref().map(storable));
+    query.bind(line.count.cast_signed()).execute(connection).await.map(|_| ()).map_err(store_error)
+}
+
 impl SqliteStore {
     async fn add(&self, token: TokenRecord) -> Result<bool, StoreError> {
         let mut writing = self.writer.begin(true).await?;
@@ -116,14 +133,30 @@ impl SqliteStore {
     async fn append_audit(&self, lines: Vec<AuditRecord>) -> Result<(), StoreError> {
         let mut writing = self.writer.begin(true).await?;
         for line in lines {
-            let query = sqlx::query(RECORD).bind(line.id).bind(line.at.timestamp_micros());
-            let query = query.bind(line.principal.as_deref().map(storable)).bind(line.peer.as_deref().map(storable));
-            let query = query.bind(storable(&line.act)).bind(storable(&line.target)).bind(line.outcome.as_str());
-            let query = query.bind(line.status.map(i64::from)).bind(line.request_id.as_deref().map(storable));
-            let query = query.bind(line.count.cast_signed());
-            query.execute(&mut writing.connection).await.map_err(store_error)?;
+            insert(&mut writing.connection, line).await?;
         }
         writing.commit().await
+    }
+
+    async fn announce(&self, before: DateTime<Utc>, line: AuditRecord) -> Result<bool, StoreError> {
+        let mut writing = self.writer.begin(true).await?;
+        let query = sqlx::query(ANNOUNCE).bind(before.timestamp_micros()).bind(line.at.timestamp_micros());
+        let query = query.bind(first_id(before));
+        let is_new = query.execute(&mut writing.connection).await.map_err(store_error)?.rows_affected() > 0;
+        if is_new {
+            insert(&mut writing.connection, line).await?;
+        }
+        writing.commit().await?;
+        Ok(is_new)
+    }
+
+    async fn prune(&self, before: DateTime<Utc>, limit: NonZeroU32) -> Result<u64, StoreError> {
+        let mut writing = self.writer.begin(true).await?;
+        let query = sqlx::query(PRUNE).bind(before.timestamp_micros()).bind(first_id(before));
+        let query = query.bind(i64::from(limit.get()));
+        let removed = query.execute(&mut writing.connection).await.map_err(store_error)?.rows_affected();
+        writing.commit().await?;
+        Ok(removed)
     }
 }
 
@@ -154,6 +187,14 @@ impl AccessStore for SqliteStore {
 
     fn record(&self, lines: Vec<AuditRecord>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.append_audit(lines).boxed()
+    }
+
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.announce(before, line).boxed()
+    }
+
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.prune(before, limit).boxed()
     }
 
     fn audit(&self, before: Option<Uuid>, limit: NonZeroU32) -> BoxFuture<'_, Result<Vec<AuditRecord>, StoreError>> {

@@ -1,9 +1,9 @@
 //! Operations: begun, told of, ended once.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use chrono::{DateTime, Utc};
-use event_sourcing_actors::ports::{Operation, OperationStatus, OperationUpdate, StoreError};
+use event_sourcing_actors::ports::{Operation, OperationStatus, OperationUpdate, OperationsKept, StoreError};
 use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -31,6 +31,18 @@ const OPERATIONS: &str = concat!(
 );
 const NEWEST: &str =
     concat!("SELECT ", operation_columns!(), " FROM operations WHERE partition = 0 ORDER BY id DESC LIMIT ?1");
+
+const REMOVE: &str = "DELETE FROM operations WHERE partition = 0 AND id IN (SELECT id FROM operations \
+     WHERE partition = 0 AND status <> 'running' AND (updated_at < ?1 OR id <= (SELECT id FROM operations \
+         WHERE partition = 0 ORDER BY id DESC LIMIT 1 OFFSET ?2)) ORDER BY id LIMIT ?3)";
+const END_SILENT: &str = "UPDATE operations SET status = 'failed', error = ?3, updated_at = ?4 \
+     WHERE partition = 0 AND status = 'running' AND kind = ?1 AND updated_at <= ?2 RETURNING id";
+/// The same without taking the writer's place, which it would every few seconds in vain.
+const IS_SILENT: &str = "SELECT EXISTS (SELECT 1 FROM operations \
+     WHERE partition = 0 AND status = 'running' AND kind = ?1 AND updated_at <= ?2)";
+const IS_OLD: &str = "SELECT EXISTS (SELECT 1 FROM operations \
+     WHERE partition = 0 AND status <> 'running' AND (updated_at < ?1 OR id <= (SELECT id FROM operations \
+         WHERE partition = 0 ORDER BY id DESC LIMIT 1 OFFSET ?2)))";
 
 fn operation(row: &SqliteRow) -> Result<Operation, StoreError> {
     let raw = || -> Result<RawOperation, Error> {
@@ -80,6 +92,11 @@ pub(super) async fn end(
     query.execute(connection).await.map(|_| ()).map_err(store_error)
 }
 
+/// So long ago, as it is stored.
+fn before(now: DateTime<Utc>, age: Duration) -> i64 {
+    now.timestamp_micros().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+}
+
 impl SqliteStore {
     pub(super) async fn record_operation(&self, operation: Operation) -> Result<(), StoreError> {
         let mut writing = self.writer.begin(true).await?;
@@ -91,6 +108,39 @@ impl SqliteStore {
         let mut writing = self.writer.begin(true).await?;
         update(&mut writing.connection, &news, self.clock.now()).await?;
         writing.commit().await
+    }
+
+    pub(super) async fn end_silent_operations(
+        &self,
+        kind: &str,
+        silence: Duration,
+        reason: &str,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let now = self.clock.now();
+        let since = before(now, silence);
+        let is_there = sqlx::query_scalar(IS_SILENT).bind(kind).bind(since).fetch_one(&self.pool);
+        if !is_there.await.map_err(store_error)? {
+            return Ok(Vec::new());
+        }
+        let mut writing = self.writer.begin(true).await?;
+        let query = sqlx::query_scalar(END_SILENT).bind(kind).bind(since).bind(storable(reason));
+        let query = query.bind(now.timestamp_micros());
+        let ended = query.fetch_all(&mut writing.connection).await.map_err(store_error)?;
+        writing.commit().await?;
+        Ok(ended)
+    }
+
+    pub(super) async fn remove_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> Result<u64, StoreError> {
+        let (since, newest) = (before(self.clock.now(), kept.age), i64::from(kept.newest_max));
+        let is_there = sqlx::query_scalar(IS_OLD).bind(since).bind(newest).fetch_one(&self.pool);
+        if !is_there.await.map_err(store_error)? {
+            return Ok(0);
+        }
+        let mut writing = self.writer.begin(false).await?;
+        let query = sqlx::query(REMOVE).bind(since).bind(newest).bind(i64::from(limit.get()));
+        let done = query.execute(&mut writing.connection).await.map_err(store_error)?;
+        writing.commit().await?;
+        Ok(done.rows_affected())
     }
 
     pub(super) async fn one_operation(&self, id: Uuid) -> Result<Option<Operation>, StoreError> {

@@ -1,14 +1,15 @@
 //! The view store port over SQLite, and how rows are read.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     Position,
     ports::{
-        Control, Controlled, Generation, LeaseClaim, Operation, OperationUpdate, ParkedEvent, ParkedFilter,
-        ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+        Control, Controlled, Generation, LeaseClaim, Operation, OperationUpdate, OperationsKept, ParkedEvent,
+        ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage,
+        ViewStore,
     },
     view::{ListRange, Row, RowKey, Selection},
 };
@@ -204,6 +205,14 @@ impl ViewStore for SqliteStore {
 
     fn prune(&self, changes_before: DateTime<Utc>, limit: NonZeroU32) -> Answer<'_, u64> {
         self.remove_unreached(changes_before, limit).boxed()
+    }
+
+    fn end_silent<'a>(&'a self, kind: &'a str, silence: Duration, reason: &'a str) -> Answer<'a, Vec<Uuid>> {
+        self.end_silent_operations(kind, silence, reason).boxed()
+    }
+
+    fn prune_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> Answer<'_, u64> {
+        self.remove_operations(kept, limit).boxed()
     }
 
     fn begin_operation(&self, operation: Operation) -> Answer<'_, ()> {

@@ -114,6 +114,14 @@ async fn an_act_whose_end_nobody_tells_is_recorded_as_one_that_is_not_known() {
 struct Deaf(MemoryAccess);
 
 impl AccessStore for Deaf {
+    fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.0.announce_pruning(before, line)
+    }
+
+    fn prune_audit(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.0.prune_audit(before, limit)
+    }
+
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.0.add_token(token)
     }

@@ -332,5 +332,11 @@ async fn a_row_as_of_a_position_is_what_was_answered_there() {
     ] {
         let reply = server.post_with("/api/v1/queries", &headers, &query.to_string()).await;
         assert_eq!(reply.status, status, "{query} {headers:?}: {}", reply.text());
+        if status == 422 {
+            let said = reply.json()["errors"][0].clone();
+            assert_eq!(said["pointer"], "/query_type", "{said}");
+            let next = "ask for single rows, or for the states of aggregates at that position";
+            assert!(said["detail"].as_str().unwrap().ends_with(next), "{said}");
+        }
     }
 }

@@ -66,3 +66,20 @@ async fn a_slow_command_is_told_with_its_ids_at_the_usual_level() {
     assert_eq!(status, 200);
     drop(server);
 }
+
+#[test]
+fn a_slow_query_is_told_with_its_name_at_the_usual_level() {
+    let folder = TempDir::new().unwrap();
+    let environment = [("ES__QUERIES__SLOW_MS", "100"), ("ES__QUERIES__LATEST_WAIT_MS", "0")];
+    let mut server = Server::start(folder.path(), &environment);
+    let url = server.url();
+    // It waits a second for a position that does not come.
+    let waits = ["query", "send", "GetAccountBalance", "--min-position", "99", "--wait", "1"];
+    let words = [&waits[..], &["--filter", "account_id=canary-of-a-filter", "--url", &url]].concat();
+    let ended = crate::support::server::word(folder.path(), &[], &words);
+    assert_eq!(ended.code, 6, "{ended:?}");
+    let line = server.process().line(|line| line.contains("a query took long")).unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap();
+    assert!(told["duration_ms"].as_u64().is_some_and(|took| took >= 100), "{line}");
+    assert!(line.contains("GetAccountBalance") && !line.contains("canary"), "{line}");
+}

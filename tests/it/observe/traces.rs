@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -19,7 +19,12 @@ const CALLER: &str = "00f067aa0ba902b7";
 const SERVER: i32 = 2;
 
 fn start(folder: &TempDir, endpoint: &str) -> Server {
-    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        // What bounds the end is to be this program's own patience, not the exporter's.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+    ];
     Server::start(folder.path(), &environment)
 }
 
@@ -149,10 +154,8 @@ fn a_collector_that_is_dead_or_hangs_disturbs_nobody() {
             let line = server.process().line(|line| line.contains("the collector of traces takes no spans"));
             assert!(line.is_some_and(|line| line.contains("\"WARN\"")));
         }
-        let told = Instant::now();
+        // Whoever waits for the end gives up long before the exporter would.
         assert!(server.terminate().success(), "{endpoint}");
-        // Two seconds for spans, the rest for a busy machine; the end has its deadlines.
-        assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroU32,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     Position,
     ports::{
-        Control, Controlled, Generation, LeaseClaim, Operation, OperationUpdate, ParkedEvent, ParkedFilter,
-        ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage, ViewStore,
+        Control, Controlled, Generation, LeaseClaim, Operation, OperationUpdate, OperationsKept, ParkedEvent,
+        ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage,
+        ViewStore,
     },
     view::{Row, RowKey, Selection},
 };
@@ -127,6 +129,14 @@ impl ViewStore for ViewReplicas {
 
     fn prune(&self, changes_before: DateTime<Utc>, limit: NonZeroU32) -> Answer<'_, u64> {
         self.next().prune(changes_before, limit)
+    }
+
+    fn end_silent<'a>(&'a self, kind: &'a str, silence: Duration, reason: &'a str) -> Answer<'a, Vec<Uuid>> {
+        self.next().end_silent(kind, silence, reason)
+    }
+
+    fn prune_operations(&self, kept: OperationsKept, limit: NonZeroU32) -> Answer<'_, u64> {
+        self.next().prune_operations(kept, limit)
     }
 
     fn begin_operation(&self, operation: Operation) -> Answer<'_, ()> {

@@ -1,7 +1,7 @@
 //! Removal of what nobody reaches, and operations.
 
 use super::*;
-use crate::ports::{Operation, OperationStatus, OperationUpdate};
+use crate::ports::{Operation, OperationStatus, OperationUpdate, OperationsKept};
 
 listed!(
     prune_removes_only_what_nobody_reaches,
@@ -11,6 +11,8 @@ listed!(
     ended_operation_stays_as_it_ended,
     unknown_operation_is_no_fault,
     operation_on_record_is_not_begun_again,
+    silent_operations_of_a_kind_fail_and_no_others,
+    ended_operations_leave_by_age_and_by_number_and_running_ones_stay,
 );
 
 async fn gone(store: &Tested, generation: Generation) -> bool {
@@ -130,4 +132,51 @@ async fn operation_on_record_is_not_begun_again(store: Tested) {
     store.update_operation(news(1, OperationStatus::Succeeded, 1)).await.unwrap();
     store.begin_operation(operation(1)).await.unwrap();
     assert_eq!(store.operation(Uuid::from_u128(1)).await.unwrap().unwrap().status, OperationStatus::Succeeded);
+}
+
+/// By the store's clock, which is that of the machine or a manual one: told of long ago, or yet to be told of.
+fn told_at(number: u128, kind: &str, is_recent: bool) -> Operation {
+    let of_long_ago = operation(number);
+    let ahead = chrono::Duration::days(if is_recent { 365_000 } else { 0 });
+    Operation { kind: kind.to_owned(), updated_at: of_long_ago.updated_at + ahead, error: None, ..of_long_ago }
+}
+
+async fn silent_operations_of_a_kind_fail_and_no_others(store: Tested) {
+    for told in [told_at(1, "verify", false), told_at(2, "verify", true), told_at(3, "erase", false)] {
+        store.begin_operation(told).await.unwrap();
+    }
+    store.begin_operation(told_at(4, "verify", false)).await.unwrap();
+    store.update_operation(news(4, OperationStatus::Succeeded, 9)).await.unwrap();
+    let (silence, id) = (Duration::from_secs(3_600), Uuid::from_u128);
+    assert_eq!(store.end_silent("verify", silence, "cut off").await.unwrap(), [id(1)]);
+    assert_eq!(store.end_silent("verify", silence, "again").await.unwrap(), [] as [Uuid; 0]);
+    let status = async |number| store.operation(id(number)).await.unwrap().map(|it| (it.status, it.error));
+    assert_eq!(status(1).await, Some((OperationStatus::Failed, Some("cut off".to_owned()))));
+    for running in [2, 3] {
+        assert_eq!(status(running).await, Some((OperationStatus::Running, None)));
+    }
+    assert_eq!(status(4).await, Some((OperationStatus::Succeeded, None)));
+    store.update_operation(news(1, OperationStatus::Succeeded, 9)).await.unwrap();
+    assert_eq!(status(1).await.map(|it| it.0), Some(OperationStatus::Failed), "whoever comes back is too late");
+}
+
+async fn ended_operations_leave_by_age_and_by_number_and_running_ones_stay(store: Tested) {
+    let ids = async || {
+        let all = store.operations(None, at_most(100)).await.unwrap();
+        all.into_iter().map(|it| it.id.as_u128()).collect::<Vec<_>>()
+    };
+    for number in 1..=6 {
+        // Those that have ended as it was recorded: an update would make their end a recent one.
+        let status = if number == 2 { OperationStatus::Running } else { OperationStatus::Failed };
+        store.begin_operation(Operation { status, ..told_at(number, "verify", number >= 4) }).await.unwrap();
+    }
+    let kept = |newest_max| OperationsKept { age: Duration::from_secs(3_600), newest_max };
+    assert_eq!(store.prune_operations(kept(100), at_most(1)).await.unwrap(), 1, "in bounded steps");
+    assert_eq!(ids().await, [6, 5, 4, 3, 2]);
+    assert_eq!(store.prune_operations(kept(100), at_most(9)).await.unwrap(), 1);
+    assert_eq!(store.prune_operations(kept(100), at_most(9)).await.unwrap(), 0);
+    assert_eq!(ids().await, [6, 5, 4, 2]);
+    assert_eq!(store.prune_operations(kept(2), at_most(9)).await.unwrap(), 1);
+    assert_eq!(ids().await, [6, 5, 2], "the one that runs is kept beyond the number");
+    assert_eq!(store.prune_operations(kept(3), at_most(9)).await.unwrap(), 0);
 }

@@ -15,9 +15,9 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     Position,
     ports::{
-        Checkpoint, Control, Controlled, Direction, Generation, LeaseClaim, Operation, OperationUpdate, ParkedEvent,
-        ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome, ViewPage,
-        ViewStore,
+        Checkpoint, Control, Controlled, Direction, Generation, LeaseClaim, Operation, OperationUpdate, OperationsKept,
+        ParkedEvent, ParkedFilter, ProjectionState, Revision, StoreError, Tally, ViewChanges, ViewCommit, ViewOutcome,
+        ViewPage, ViewStore,
     },
     view::{Row, RowKey, Selection, Touched},
 };
@@ -232,6 +232,12 @@ impl ViewStore for Shelf {
         unused!()
     }
     fn prune(&self, _: DateTime<Utc>, _: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        unused!()
+    }
+    fn end_silent<'a>(&'a self, _: &'a str, _: Duration, _: &'a str) -> BoxFuture<'a, Result<Vec<Uuid>, StoreError>> {
+        unused!()
+    }
+    fn prune_operations(&self, _: OperationsKept, _: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
         unused!()
     }
     fn begin_operation(&self, _: Operation) -> BoxFuture<'_, Result<(), StoreError>> {
