@@ -46,6 +46,11 @@ test('the progress of a rebuild is seen while it runs, and it can be cancelled',
     const now = async () => (await request('GET', `/api/v1/operations/${operation.operation_id}`)).data;
     await eventually('some of it is done', async () => (await now()).progress.done > 0);
     await request('POST', `/api/v1/projections/${METERS}/pause`);
+    await eventually('it stands still', async () => {
+      const { done } = (await now()).progress;
+      await page.waitForTimeout(500);
+      return (await now()).progress.done === done;
+    });
     if ((await now()).status === 'running') return true;
     await request('POST', `/api/v1/projections/${METERS}/resume`);
     await meters.locator('.operation[data-status="succeeded"]').waitFor();

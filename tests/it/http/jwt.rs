@@ -289,7 +289,8 @@ async fn an_issuer_that_never_answers_holds_nobody_up_and_lets_nobody_in() {
     let one = Issuer::new("one");
     let keys = KeyServer::start(None).await;
     // The start gives up by itself, and so does each request.
-    let guarded = guarded(options(KeySource::Url(keys.url.clone()))).await;
+    let started = guarded(options(KeySource::Url(keys.url.clone())));
+    let guarded = tokio::time::timeout(Duration::from_secs(60), started).await.expect("the start gives up");
     let token = one.token(&claims(&json!({})));
     let reply = guarded.ask("GET", "/version", Some(&token), "").await;
     assert_eq!((reply.status, &reply.json()["code"]), (503, &json!("authentication-unavailable")));
