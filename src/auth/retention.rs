@@ -86,7 +86,7 @@ pub(crate) fn first_id(at: DateTime<Utc>) -> Uuid {
 
 #[cfg(test)]
 mod tests {
-    use event_sourcing_actors::testing::ManualClock;
+    use event_sourcing_actors::testing::clock::ManualClock;
 
     use super::*;
     use crate::auth::{memory::MemoryAccess, port::AuditRecord};
