@@ -82,11 +82,13 @@ try() {
     kill -0 "$server" || return 1
     sleep 0.1
   done
+  # DELETE of an operation gives it up; how it ended stays to be read. A busy machine is no failure.
   echo "=== schemathesis on $backend, auth: $auth"
   SCHEMATHESIS_KEYS=$keys SCHEMATHESIS_HOOKS=$PWD/tests/schemathesis_hooks.py \
     "$venv/bin/schemathesis" --config-file "$settings" run "http://127.0.0.1:$port/api/v1/openapi.json" \
     --phases examples,coverage,fuzzing,stateful --checks all --max-examples "${MAX_EXAMPLES:-100}" \
-    --continue-on-failure --request-timeout 30 ${SEED:+--seed "$SEED"} "${options[@]}" \
+    --exclude-checks use_after_free --continue-on-failure --request-timeout 30 --max-response-time 30 \
+    ${SEED:+--seed "$SEED"} "${options[@]}" \
     --report junit --report-junit-path "$report.xml" || outcome=$?
   kill "$server" && wait "$server" || true
   server=
