@@ -12,6 +12,7 @@ pub mod note;
 pub(crate) mod pages;
 pub mod port;
 pub(crate) mod proofs;
+mod recent;
 mod report;
 mod seal;
 mod stream;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use accept::{AcceptError, Accepted};
 pub use health::{IntegrityHealth, Standing};
-pub use proofs::inclusion as prove_inclusion;
+pub use recent::RecentTiles;
 pub use report::{FirstBad, FirstBadEvent, Report, StreamReport};
 pub use verification::{BeginError, KIND};
 pub use verify::{Progress, VerifyError, Wanted, verify};
@@ -73,6 +74,7 @@ pub struct Parts {
 pub struct Integrity {
     store: Arc<dyn TreeStore>,
     vault: Arc<Vault>,
+    recent: RecentTiles,
     views: Arc<dyn ViewStore>,
     clock: Arc<dyn Clock>,
     interval: Duration,
@@ -152,6 +154,7 @@ impl Integrity {
         Arc::new(Self {
             store,
             vault: Arc::new(vault),
+            recent: RecentTiles::default(),
             views,
             clock,
             interval,
@@ -316,7 +319,7 @@ impl Integrity {
         if position > size {
             return Err(ProofError::NotSealed { position, size });
         }
-        let proof = proofs::inclusion(&*self.store, position - 1, &checkpoint.checkpoint.head).await?;
+        let proof = self.recent.inclusion(&*self.store, position - 1, &checkpoint.checkpoint.head).await?;
         let (leaf, hashes) = proof.ok_or(ProofError::Violation)?;
         Ok(Inclusion { leaf, hashes, checkpoint })
     }

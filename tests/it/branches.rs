@@ -10,9 +10,10 @@ use std::{
 use chrono::DateTime;
 use event_sourcing_actors::{
     AggregateId, BranchId, CommandId, Position, Runtime, RuntimeBuilder,
-    branches::{ForkAt, NewFork},
+    branches::{BranchError, ForkAt, NewFork},
     catalog::Catalog,
     command_bus::{Action, CommandRequest, RequestContext},
+    error::CommandError,
     ports::{BranchStatus, EventStore},
     query_bus::QueryRequest,
     testing::{MERGE_FAILPOINTS, clock::ManualClock},
@@ -206,6 +207,28 @@ async fn a_row_on_a_branch_is_never_behind_what_was_answered() {
     one.bus().send(deposit("a")).await.unwrap();
     eventually("the other process sees it", || async { row(&other, "a", None).await.0 == 101 }).await;
     drop((one, other));
+    here.shutdown().await;
+    there.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_another_process_deletes_is_gone_here_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("store.db");
+    let (here, there) = (open(&database).await, open(&database).await);
+    let fork = NewFork { name: "b".to_owned(), at: ForkAt::Position(Position(0)), key: None };
+    let (branch, _) = here.runtime().branches().create(fork).await.unwrap();
+    let create = request("a", "CreateAccount", json!({ "owner": "A", "initial_balance": 0 }));
+    here.runtime().branches().enter(branch.id).await.unwrap().bus().send(create).await.unwrap();
+    there.runtime().branches().delete(branch.id).await.unwrap();
+    // It takes nothing from then on, and is not found a moment later, however often it is asked for.
+    if let Ok(late) = here.runtime().branches().enter(branch.id).await {
+        let refused = late.bus().send(request("a", "DepositMoney", json!({ "amount": 1 }))).await;
+        assert!(matches!(refused, Err(CommandError::BranchClosed { .. })), "{refused:?}");
+    }
+    let is_unknown =
+        || async { matches!(here.runtime().branches().enter(branch.id).await, Err(BranchError::Unknown { .. })) };
+    eventually("nobody enters it", is_unknown).await;
     here.shutdown().await;
     there.shutdown().await;
 }

@@ -11,13 +11,7 @@ use super::{
     read_side::ReadSide,
     remembered::{Remembered, Row, Which},
 };
-use crate::{
-    envelope::EventFilter,
-    personal::KeyState,
-    ports::StoreError,
-    projection::Projection,
-    version::Position,
-};
+use crate::{envelope::EventFilter, personal::KeyState, ports::StoreError, projection::Projection, version::Position};
 
 /// Events one look reads to see which streams moved; when there are as many, all may have.
 const LOOK_EVENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);

@@ -33,7 +33,8 @@ fn text(path: &Path) -> String {
 async fn a_target_that_never_answers_holds_up_neither_sealing_nor_other_targets_nor_the_end() {
     let folder = tempfile::tempdir().unwrap();
     // Whoever opens a pipe to read waits until somebody writes: as a server of files that is gone.
-    let (silent, aside, other) = (folder.path().join("silent"), folder.path().join("aside"), folder.path().join("other"));
+    let (silent, aside, other) =
+        (folder.path().join("silent"), folder.path().join("aside"), folder.path().join("other"));
     assert!(Command::new("mkfifo").arg(&silent).status().unwrap().success());
     let environment = [
         ("ES__INTEGRITY__INTERVAL_MS", "50"),
