@@ -11,11 +11,7 @@ use futures_util::{FutureExt, future::BoxFuture, future::join_all};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    BranchError,
-    snapshots::BranchSnapshots,
-    view::{BranchLog, SinceFork},
-};
+use super::{BranchError, snapshots::BranchSnapshots, view::BranchLog};
 use crate::{
     catalog::Catalog,
     command_bus::{Authorizer, Middleware},
@@ -315,7 +311,7 @@ fn begin<'a>(recipe: &'a Recipe, branch: &'a Branch) -> BoxFuture<'a, Result<Run
 /// A runtime over the branch's log. It measures for itself, so that nothing of it is counted as the log's.
 fn builder(recipe: &Recipe, id: BranchId, fork: Position) -> RuntimeBuilder {
     let log = Arc::new(BranchLog::new(recipe.store.clone(), recipe.own.clone(), id, fork));
-    let since_fork = Arc::new(SinceFork { log: log.clone(), fork });
+    let since_fork = Arc::new(log.since_fork());
     let own = MemoryStore::new(recipe.clock.clone());
     let snapshots = BranchSnapshots { main: recipe.snapshots.clone(), log: log.clone(), own: own.clone() };
     // A state of a person would outlive the erasure on main, which knows nothing of this memory.
