@@ -181,7 +181,7 @@ impl Remembered {
     }
 
     /// A row that is current, and where it stands.
-    pub fn current(&self, which: Which<'_>) -> Option<(Row, Position)> {
+    pub(super) fn current(&self, which: Which<'_>) -> Option<(Row, Position)> {
         let state = &mut *self.lock();
         let entry = state.streams.get_mut(which.stream)?.iter_mut().find(|entry| which.is(entry))?;
         state.uses += 1;
@@ -191,7 +191,7 @@ impl Remembered {
     }
 
     /// What a row was made of, to go on from there. Taken out: who comes meanwhile makes it anew.
-    pub fn take(&self, which: Which<'_>) -> Made {
+    pub(super) fn take(&self, which: Which<'_>) -> Made {
         let state = &mut *self.lock();
         let entries = state.streams.get_mut(which.stream);
         let Some(entry) = entries.and_then(|all| all.iter_mut().find(|entry| which.is(entry))) else {
@@ -204,7 +204,7 @@ impl Remembered {
     }
 
     /// Takes a row that was made of its stream up to a position.
-    pub fn put(&self, which: Which<'_>, row: Row, made: Option<Made>, position: Position) {
+    pub(super) fn put(&self, which: Which<'_>, row: Row, made: Option<Made>, position: Position) {
         // What would push out many others is made from the first event again, when it has moved.
         let made = made.filter(|made| made.bytes() <= self.bytes_max / 16);
         let bytes = ENTRY_BYTES + which.stream.as_str().len() + row.len() + made.as_ref().map_or(0, Made::bytes);
