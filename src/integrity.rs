@@ -12,6 +12,7 @@ pub mod note;
 pub(crate) mod pages;
 pub mod port;
 pub(crate) mod proofs;
+mod recent;
 mod report;
 mod seal;
 mod stream;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use accept::{AcceptError, Accepted};
 pub use health::{IntegrityHealth, Standing};
-pub use proofs::inclusion as prove_inclusion;
+pub use recent::RecentTiles;
 pub use report::{FirstBad, FirstBadEvent, Report, StreamReport};
 pub use verification::{BeginError, KIND};
 pub use verify::{Progress, VerifyError, Wanted, verify};
@@ -41,7 +42,7 @@ pub use verify::{Progress, VerifyError, Wanted, verify};
 use self::{
     note::{Origin, SignedCheckpoint, VerifierKey},
     port::TreeStore,
-    seal::{Round, RoundError, Sealer, blocking},
+    seal::{Round, RoundError, Sealer},
     tree::Hash,
     vault::Vault,
 };
@@ -73,11 +74,13 @@ pub struct Parts {
 pub struct Integrity {
     store: Arc<dyn TreeStore>,
     vault: Arc<Vault>,
+    recent: RecentTiles,
     views: Arc<dyn ViewStore>,
     clock: Arc<dyn Clock>,
     interval: Duration,
     sealed: IntGauge,
     verified: IntGauge,
+    targets_failing: IntGauge,
     seen: Mutex<Seen>,
     stop: CancellationToken,
     sealing: Mutex<Option<JoinHandle<()>>>,
@@ -152,6 +155,7 @@ impl Integrity {
         Arc::new(Self {
             store,
             vault: Arc::new(vault),
+            recent: RecentTiles::default(),
             views,
             clock,
             interval,
@@ -160,6 +164,11 @@ impl Integrity {
                 &registry,
                 "es_integrity_verified_position",
                 "Every event up to here was found intact by the last verification in this process.",
+            ),
+            targets_failing: gauge(
+                &registry,
+                "es_integrity_targets_failing",
+                "Targets of checkpoints that could not be read or written in the last round, or did not answer.",
             ),
             seen: Mutex::default(),
             stop: CancellationToken::new(),
@@ -177,13 +186,12 @@ impl Integrity {
         let lease = parts.lease;
         let this = Self::look(parts);
         let origin = Origin { store_id: this.store.tree_id(), acceptances: 0 };
-        let vault = this.vault.clone();
-        let newest = blocking(move || {
+        let newest = this.vault.with(move |vault| {
             let newest = vault.outside()?.newest().cloned();
             vault.signer(newest.as_ref().map_or(origin, |newest| newest.checkpoint.origin))?;
             Ok(newest)
-        })
-        .await?;
+        });
+        let newest = newest.await?;
         {
             let mut seen = this.lock();
             (seen.round.checkpoint, seen.since) = (newest, Some(Instant::now()));
@@ -221,6 +229,7 @@ impl Integrity {
     }
 
     async fn note(&self, result: Result<Round, RoundError>) {
+        self.targets_failing.set(i64::try_from(self.vault.targets_failing()).unwrap_or(i64::MAX));
         match result {
             Ok(round) => {
                 self.sealed.set(round.sealed.cast_signed());
@@ -280,8 +289,7 @@ impl Integrity {
     /// # Errors
     /// The folder cannot be read.
     pub async fn newest_outside(&self) -> std::io::Result<Option<SignedCheckpoint>> {
-        let vault = self.vault.clone();
-        Ok(blocking(move || vault.outside()).await?.newest().cloned())
+        Ok(self.vault.with(Vault::outside).await?.newest().cloned())
     }
 
     /// Every public key, oldest first.
@@ -289,8 +297,7 @@ impl Integrity {
     /// # Errors
     /// The folder of the evidence cannot be read.
     pub async fn keys(&self) -> std::io::Result<Vec<VerifierKey>> {
-        let vault = self.vault.clone();
-        blocking(move || vault.keys()).await
+        self.vault.with(Vault::keys).await
     }
 
     /// Makes a new key; what the old ones have signed stays verifiable.
@@ -298,12 +305,12 @@ impl Integrity {
     /// # Errors
     /// The folder of the evidence cannot be read or written.
     pub async fn rotate_key(&self) -> std::io::Result<VerifierKey> {
-        let (vault, store_id) = (self.vault.clone(), self.store.tree_id());
-        blocking(move || {
+        let store_id = self.store.tree_id();
+        let rotated = self.vault.with(move |vault| {
             let newest = vault.outside()?.newest().map(|newest| newest.checkpoint.origin);
             vault.rotate(newest.unwrap_or(Origin { store_id, acceptances: 0 }))
-        })
-        .await
+        });
+        rotated.await
     }
 
     /// Why the event at a position is in the tree of the last checkpoint.
@@ -320,7 +327,7 @@ impl Integrity {
         if position > size {
             return Err(ProofError::NotSealed { position, size });
         }
-        let proof = proofs::inclusion(&*self.store, position - 1, &checkpoint.checkpoint.head).await?;
+        let proof = self.recent.inclusion(&*self.store, position - 1, &checkpoint.checkpoint.head).await?;
         let (leaf, hashes) = proof.ok_or(ProofError::Violation)?;
         Ok(Inclusion { leaf, hashes, checkpoint })
     }
@@ -361,8 +368,7 @@ impl Integrity {
     }
 
     async fn outside_of_files(&self) -> Vec<SignedCheckpoint> {
-        let vault = self.vault.clone();
-        let outside = blocking(move || vault.outside()).await.unwrap_or_default();
+        let outside = self.vault.with(Vault::outside).await.unwrap_or_default();
         outside.last.into_iter().map(|found| found.signed).collect()
     }
 }

@@ -35,7 +35,7 @@ pub use crate::auth::Role;
 pub use address::{ListenAddress, NotAnAddress};
 pub use auth::{Auth, AuthMode, JwtSettings, KeyLine};
 pub use cqrs::{
-    Aggregates, CommandKind, Commands, Cors, Http, Log, LogFormat, LogLevel, Queries, QueryKind, RateLimit,
+    Aggregates, Branches, CommandKind, Commands, Cors, Http, Log, LogFormat, LogLevel, Queries, QueryKind, RateLimit,
     UnknownLogLevel,
 };
 pub use error::SettingsError;
@@ -74,6 +74,8 @@ pub struct Settings {
     pub queries: Queries,
     /// `cqrs.yaml`: live aggregates.
     pub aggregates: Aggregates,
+    /// `cqrs.yaml`: live branches.
+    pub branches: Branches,
     /// `cqrs.yaml`: long-running transactions.
     pub sagas: Sagas,
     /// `cqrs.yaml`: the HTTP door.
@@ -185,6 +187,7 @@ impl Settings {
                 retry_pause_max: Duration::from_millis(self.sagas.retry_pause_max_ms),
                 ..SagaLimits::default()
             },
+            branches: self.branches.limits(),
             subject_key_life: Duration::from_millis(self.erasure.key_life_ms),
             ..Limits::default()
         }
@@ -282,6 +285,7 @@ impl Settings {
         bounds.extend(self.commands.bounds());
         bounds.extend(self.queries.bounds());
         bounds.extend(self.aggregates.bounds());
+        bounds.extend(self.branches.bounds());
         bounds.extend(self.sagas.bounds());
         bounds.extend(self.http.bounds());
         bounds

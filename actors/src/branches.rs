@@ -15,6 +15,7 @@ pub(crate) mod view;
 use std::{num::NonZeroU32, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 pub use diff::{BranchDifference, BranchSide, DIFF_EVENTS_MAX};
 pub(crate) use live::{BranchPart, Recipe};
@@ -204,11 +205,21 @@ impl Branches {
     /// The runtime of a branch; begun if it is not live in this process. It takes commands, and answers all that the
     /// log's own runtime answers, as it is on the branch; it stays live as long as this is held.
     ///
+    /// That a live one is still there is asked again when it was last asked longer ago than
+    /// [`CONFIRMED_AGE_MAX`](crate::freshness::CONFIRMED_AGE_MAX): one that another process deletes can be entered for so
+    /// long. It takes nothing any more.
+    ///
     /// # Errors
     /// [`BranchError::Unknown`], [`BranchError::Crowded`].
     pub async fn enter(&self, id: BranchId) -> Result<Arc<Runtime>, BranchError> {
+        if let Some(kept) = &self.kept
+            && let Some(runtime) = kept.live.confirmed(id).await?
+        {
+            return Ok(runtime);
+        }
+        let asked_at = Instant::now();
         let branch = self.show(id).await?;
-        self.kept()?.live.enter(&branch).await
+        self.kept()?.live.enter(&branch, asked_at).await
     }
 
     /// How many are live in this process.

@@ -236,10 +236,14 @@ impl Journal {
     }
 
     fn settle(&self, units: Vec<Unit>, outcomes: Vec<UnitOutcome>) {
-        let mut head = Position::ZERO;
+        // Before the answers leave: who has heard one finds the head at least there.
+        let heads = units.iter().zip(&outcomes).map(|(unit, outcome)| head_after(unit, outcome));
+        if let Some(head) = heads.max().filter(|head| *head > Position::ZERO) {
+            self.publisher.raise(head);
+        }
         for (unit, outcome) in units.into_iter().zip(outcomes) {
             match outcome {
-                UnitOutcome::Committed(committed) => head = head.max(self.commit(unit, committed)),
+                UnitOutcome::Committed(committed) => self.commit(unit, committed),
                 UnitOutcome::Known { commands } => fail_unit(unit, &commands, |_| {}),
                 UnitOutcome::Stale => {
                     self.metrics.conflicts.inc();
@@ -253,15 +257,11 @@ impl Journal {
                 UnitOutcome::Failed(error) => refuse_unit(unit, &error),
             }
         }
-        if head > Position::ZERO {
-            self.publisher.raise(head);
-        }
     }
 
-    /// Answers a committed unit; returns the position of its last event.
-    fn commit(&self, unit: Unit, committed: Committed) -> Position {
+    /// Answers a committed unit.
+    fn commit(&self, unit: Unit, committed: Committed) {
         let mut next = committed.first_position;
-        let mut last = Position::ZERO;
         if let Some(first) = unit.iter().find_map(|member| member.events.first()) {
             let count: usize = unit.iter().map(|member| member.events.len()).sum();
             self.metrics.events_appended.with_label_values(&[first.aggregate_type.as_str()]).inc_by(count as u64);
@@ -269,8 +269,7 @@ impl Journal {
         for member in unit {
             let count = member.events.len() as u64;
             if count > 0 {
-                last = Position(next.0 + count - 1);
-                member.progress.raise_position(last);
+                member.progress.raise_position(Position(next.0 + count - 1));
             }
             member.progress.settle(member.ticket);
             member.work.answer(member.answer.settled(next, member.progress.position()));
@@ -280,7 +279,15 @@ impl Journal {
                 let _ = self.snapshots.try_send(snapshot);
             }
         }
-        last
+    }
+}
+
+/// The position of the last event that a unit brought; 0 if it brought none.
+fn head_after(unit: &Unit, outcome: &UnitOutcome) -> Position {
+    let count: usize = unit.iter().map(|member| member.events.len()).sum();
+    match outcome {
+        UnitOutcome::Committed(committed) if count > 0 => Position(committed.first_position.0 + count as u64 - 1),
+        _ => Position::ZERO,
     }
 }
 

@@ -87,11 +87,15 @@ pub struct BranchLimits {
     pub live_max: usize,
     /// One that nobody has used for so long is ended, unless its sagas are under way; the next use begins it again.
     pub idle: Duration,
+    /// Rows of one live branch that are remembered at most.
+    pub rows_max: usize,
+    /// Bytes they may take, with what they were made of.
+    pub rows_bytes_max: usize,
 }
 
 impl Default for BranchLimits {
     fn default() -> Self {
-        Self { live_max: 64, idle: Duration::from_secs(60) }
+        Self { live_max: 64, idle: Duration::from_secs(60), rows_max: 1_000, rows_bytes_max: 2 << 20 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Metrics of one runtime, in a registry of its own, and a store that measures another.
 
+mod branches;
 mod projections;
 mod sagas;
 
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tracing::{Instrument, Span};
 
+pub(crate) use branches::{BranchEnd, BranchMetrics};
 use projections::ProjectionFamilies;
 pub(crate) use projections::ProjectionMetrics;
 pub(crate) use sagas::SagaMetrics;
@@ -60,6 +62,7 @@ pub struct Metrics {
     projections: ProjectionFamilies,
     pub(crate) queries: QueryMetrics,
     pub(crate) sagas: SagaMetrics,
+    pub(crate) branches: BranchMetrics,
 }
 
 /// What is measured of queries.
@@ -158,6 +161,7 @@ impl Default for Metrics {
             ),
             queries: QueryMetrics::new(r),
             sagas: SagaMetrics::new(r),
+            branches: BranchMetrics::new(r),
             log_position: metric!(
                 r,
                 IntGauge,

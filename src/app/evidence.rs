@@ -15,10 +15,11 @@ use crate::{
 #[must_use]
 pub fn vault(settings: &Settings, store_id: Uuid) -> Vault {
     let targets = settings.integrity.targets.clone();
-    match settings.event_store.database_url {
+    let vault = match settings.event_store.database_url {
         Database::Memory => Vault::in_memory(store_id, targets),
         _ => Vault::in_folder(settings.integrity_directory(), store_id, targets),
-    }
+    };
+    vault.patience(Duration::from_millis(settings.integrity.target_timeout_ms))
 }
 
 /// Begins to seal, or only makes ready to look.

@@ -7,8 +7,8 @@ use super::{
     note::{Checkpoint, Origin, SignedCheckpoint},
     proofs,
     report::Report,
-    seal::blocking,
     tree::TreeHead,
+    vault::Vault,
     verify::{Progress, VerifyError, Wanted},
 };
 
@@ -57,8 +57,7 @@ impl Integrity {
     /// # Errors
     /// [`AcceptError`]; nothing was accepted then.
     pub async fn accept_rollback(&self, progress: Progress<'_>) -> Result<Accepted, AcceptError> {
-        let vault = self.vault.clone();
-        let outside = blocking(move || vault.outside()).await?;
+        let outside = self.vault.with(Vault::outside).await?;
         if outside.altered.is_empty() {
             let wanted = self.wanted(None).await?;
             let report = self.verify(wanted, progress).await?;
@@ -84,13 +83,12 @@ impl Integrity {
         let last = newest.map_or(0, |newest| newest.origin.acceptances).max(state.acceptances);
         let origin = Origin { store_id: self.store.tree_id(), acceptances: last + 1 };
         let checkpoint = Checkpoint { origin, head: TreeHead { size: state.size, root } };
-        let vault = self.vault.clone();
-        let signed = blocking(move || {
+        let signed = self.vault.with(move |vault| {
             let signed = SignedCheckpoint::sign(checkpoint, &vault.signer(origin)?);
             vault.begin_anew(&signed)?;
             Ok(signed)
-        })
-        .await?;
+        });
+        let signed = signed.await?;
         self.store.accept(origin.acceptances, signed.note.clone()).await?;
         let before = newest.map_or(0, |newest| newest.head.size);
         Ok(Accepted { report, checkpoint: Some(signed), before })

@@ -5,7 +5,7 @@ use event_sourcing_actors::ports::StoreError;
 use super::{
     port::TreeStore,
     tiles::{Frontier, Tiles, needed},
-    tree::{self, Hash, Node, Span, TreeHead},
+    tree::{self, Hash, Span, TreeHead},
 };
 
 /// Tiles fetched at once.
@@ -33,20 +33,11 @@ pub(crate) async fn root(store: &dyn TreeStore, size: u64) -> Result<Option<Hash
     Ok(tiles_of(store, &spans).await?.span(&spans[0]))
 }
 
-/// The leaf at an index with the proof that it is in the tree of this head; `None` if the stored tree is another.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn inclusion(
-    store: &dyn TreeStore,
-    index: u64,
-    head: &TreeHead,
-) -> Result<Option<(Hash, Vec<Hash>)>, StoreError> {
-    let mut spans = tree::inclusion(index, head.size);
-    spans.push(vec![Node { level: 0, index }]);
-    let Some(mut hashes) = tiles_of(store, &spans).await?.proof(&spans) else { return Ok(None) };
-    let Some(leaf) = hashes.pop() else { return Ok(None) };
-    Ok(tree::is_included(&leaf, index, head.size, &hashes, &head.root).then_some((leaf, hashes)))
+/// The leaf at an index with its proof, if these tiles show that it is in the tree of this head; the leaf is the last span.
+pub(super) fn checked(tiles: &Tiles, spans: &[Span], index: u64, head: &TreeHead) -> Option<(Hash, Vec<Hash>)> {
+    let mut hashes = tiles.proof(spans)?;
+    let leaf = hashes.pop()?;
+    tree::is_included(&leaf, index, head.size, &hashes, &head.root).then_some((leaf, hashes))
 }
 
 /// The proof between two sizes, unchecked; `None` if tiles are missing.

@@ -81,8 +81,7 @@ impl Sealer {
     }
 
     async fn outside(&self) -> Result<Outside, RoundError> {
-        let vault = self.vault.clone();
-        Ok(blocking(move || vault.outside()).await?)
+        Ok(self.vault.with(Vault::outside).await?)
     }
 
     /// One round.
@@ -225,12 +224,11 @@ impl Sealer {
             return Ok(None);
         }
         let origin = Origin { store_id: self.store.tree_id(), acceptances: state.acceptances };
-        let vault = self.vault.clone();
-        let (signed, failed) = blocking(move || {
+        let stored = self.vault.with(move |vault| {
             let signed = SignedCheckpoint::sign(Checkpoint { origin, head }, &vault.signer(origin)?);
             vault.store(&signed).map(|failed| (signed, failed))
-        })
-        .await?;
+        });
+        let (signed, failed) = stored.await?;
         troubles.extend(failed);
         self.store.publish_checkpoint(lease, signed.note.clone()).await?;
         Ok(Some(signed))
@@ -259,8 +257,7 @@ impl Sealer {
         troubles: &mut Vec<String>,
     ) -> Result<Option<SignedCheckpoint>, RoundError> {
         let Some(note) = state.checkpoint.clone() else { return Ok(None) };
-        let vault = self.vault.clone();
-        let keys = blocking(move || vault.keys()).await?;
+        let keys = self.vault.with(Vault::keys).await?;
         let Ok(signed) = SignedCheckpoint::read(&note, &keys) else {
             troubles.push("the checkpoint in the database cannot be read".to_owned());
             return Ok(None);
@@ -278,8 +275,8 @@ impl Sealer {
                 head.size
             )));
         }
-        let (vault, stored) = (self.vault.clone(), signed.clone());
-        troubles.extend(blocking(move || vault.store(&stored)).await?);
+        let stored = signed.clone();
+        troubles.extend(self.vault.with(move |vault| vault.store(&stored)).await?);
         Ok(Some(signed))
     }
 
@@ -332,11 +329,4 @@ fn same_leaf(frontier: &Frontier, row: &StoredRow<'_>) -> Result<(), RoundError>
         ))),
         _ => Ok(()),
     }
-}
-
-/// Work on files, off the workers.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

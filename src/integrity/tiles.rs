@@ -71,6 +71,17 @@ pub fn needed(spans: &[Span]) -> BTreeSet<TileId> {
     spans.iter().flatten().map(|node| place(*node).0).collect()
 }
 
+/// The same, with how many of a tile's hashes are needed.
+#[must_use]
+pub fn reach(spans: &[Span]) -> BTreeMap<TileId, usize> {
+    let mut reach = BTreeMap::new();
+    for (id, range) in spans.iter().flatten().map(|node| place(*node)) {
+        let end: &mut usize = reach.entry(id).or_default();
+        *end = range.end.max(*end);
+    }
+    reach
+}
+
 /// The hash of a power of two of neighbours.
 fn perfect(hashes: &[Hash]) -> Hash {
     match hashes {
@@ -93,6 +104,12 @@ impl Tiles {
     #[must_use]
     pub fn get(&self, id: TileId) -> Option<&[Hash]> {
         self.0.get(&id).map(Vec::as_slice)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The hash of one span; `None` if a tile is missing or too short.

@@ -1,20 +1,27 @@
 //! What lies outside of the database: signing key, public keys, the last checkpoint, and a thinned history of them.
 //!
 //! Named by the store's id, so that one folder may serve several stores. Files are replaced whole (written beside, flushed,
-//! renamed) and are readable by their owner alone. Every call blocks on files; a process that shares the folder waits.
+//! renamed) and are readable by their owner alone. Every call blocks on files; a process that shares the folder waits. A
+//! target that does not answer is waited for no longer than so long ([`Vault::patience`]), and the folder itself likewise
+//! by whoever asks through [`Vault::with`].
 
 mod moved;
+mod patience;
+mod reach;
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use uuid::Uuid;
 
 pub use moved::Moved;
+use patience::Place;
+use reach::Target;
 
 use super::note::{Origin, SignedCheckpoint, Signer, VerifierKey};
 
@@ -30,9 +37,16 @@ pub struct Vault {
     store_id: Uuid,
     /// Nowhere: they live in memory, and end with the process.
     folder: Option<PathBuf>,
-    targets: Vec<PathBuf>,
+    targets: Vec<Target>,
+    /// How long a target may take to answer.
+    patience: Duration,
+    /// What is done with the folder, one thing after the other, where somebody waits for it.
+    work: Place,
     memory: Mutex<Memory>,
 }
+
+/// How long a target may take unless it is said otherwise.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -78,13 +92,19 @@ impl Vault {
     /// In a folder.
     #[must_use]
     pub fn in_folder(folder: PathBuf, store_id: Uuid, targets: Vec<PathBuf>) -> Self {
-        Self { store_id, folder: Some(folder), targets, memory: Mutex::default() }
+        Self::new(store_id, Some(folder), targets)
     }
 
     /// In memory; targets are files all the same.
     #[must_use]
     pub fn in_memory(store_id: Uuid, targets: Vec<PathBuf>) -> Self {
-        Self { store_id, folder: None, targets, memory: Mutex::default() }
+        Self::new(store_id, None, targets)
+    }
+
+    fn new(store_id: Uuid, folder: Option<PathBuf>, targets: Vec<PathBuf>) -> Self {
+        let target = |path| Target { path, place: Place::default() };
+        let targets = targets.into_iter().map(target).collect();
+        Self { store_id, folder, targets, patience: PATIENCE, work: Place::default(), memory: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -204,10 +224,10 @@ impl Vault {
                 self.note_found(&mut outside, &path, text, &keys);
             }
         }
-        for target in &self.targets {
-            match read(target) {
-                Ok(text) => self.note_found(&mut outside, target, text, &keys),
-                Err(error) => outside.troubles.push(format!("{}: {error}", target.display())),
+        for (path, text) in self.with_targets(read) {
+            match text {
+                Ok(text) => self.note_found(&mut outside, path, text, &keys),
+                Err(error) => outside.troubles.push(format!("{}: {error}", path.display())),
             }
         }
         Ok(outside)
@@ -256,13 +276,10 @@ impl Vault {
                 }
             }
         }
-        let mut troubles = Vec::new();
-        for target in &self.targets {
-            if let Err(error) = replace_older(target, signed, &keys) {
-                troubles.push(format!("{}: {error}", target.display()));
-            }
-        }
-        Ok(troubles)
+        let signed = signed.clone();
+        let stored = self.with_targets(move |path| replace_older(path, &signed, &keys));
+        let failed = stored.into_iter().filter_map(|(path, result)| Some((path, result.err()?)));
+        Ok(failed.map(|(path, error)| format!("{}: {error}", path.display())).collect())
     }
 
     /// Writes the first checkpoint of a new origin, whatever is there: the last one of the old origin is kept under another

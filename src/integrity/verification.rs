@@ -13,7 +13,6 @@ use super::{
     Integrity,
     note::{NoteError, SignedCheckpoint},
     report::Report,
-    seal::blocking,
     verify::{Progress, VerifyError, Wanted, verify},
 };
 
@@ -58,9 +57,8 @@ impl Integrity {
     /// # Errors
     /// [`BeginError::Folder`]; [`BeginError::Checkpoint`] when `from` is none that a known key has signed.
     pub async fn wanted(&self, from: Option<&str>) -> Result<Wanted, BeginError> {
-        let vault = self.vault.clone();
-        let (outside, history, keys) =
-            blocking(move || Ok((vault.outside()?, vault.history()?, vault.keys()?))).await?;
+        let known = self.vault.with(|vault| Ok((vault.outside()?, vault.history()?, vault.keys()?)));
+        let (outside, history, keys) = known.await?;
         if let Some(altered) = outside.altered.into_iter().next() {
             return Err(BeginError::Checkpoint(format!("a checkpoint outside of the database was altered: {altered}")));
         }

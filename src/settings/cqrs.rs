@@ -1,7 +1,8 @@
 //! The sections of `cqrs.yaml`, but for `sagas`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
+use event_sourcing_actors::limits::BranchLimits;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -172,6 +173,48 @@ impl Aggregates {
             bound("aggregates.restarts_max", self.restarts_max, 1..=1_000),
             bound("aggregates.parked_ms", self.parked_ms, 1..=DAY_MS),
         ]
+    }
+}
+
+/// Live branches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Branches {
+    /// Branches live in a process; one more ends the one that was unused longest.
+    pub live_max: usize,
+    /// One that nobody has used for so long is ended.
+    pub idle_ms: u64,
+    /// Rows of one live branch that are remembered.
+    pub rows_in_memory_max: usize,
+    /// Bytes they may take.
+    pub rows_in_memory_bytes_max: usize,
+}
+
+impl Default for Branches {
+    fn default() -> Self {
+        Self { live_max: 64, idle_ms: 60_000, rows_in_memory_max: 1_000, rows_in_memory_bytes_max: 2 << 20 }
+    }
+}
+
+impl Branches {
+    pub(super) fn bounds(&self) -> [Bound; 4] {
+        [
+            bound("branches.live_max", self.live_max, 1..=64),
+            bound("branches.idle_ms", self.idle_ms, 1..=DAY_MS),
+            bound("branches.rows_in_memory_max", self.rows_in_memory_max, 1..=1_000_000),
+            bound("branches.rows_in_memory_bytes_max", self.rows_in_memory_bytes_max, 64 << 10..=1 << 30),
+        ]
+    }
+
+    /// The bounds of the runtime's live branches.
+    #[must_use]
+    pub fn limits(&self) -> BranchLimits {
+        BranchLimits {
+            live_max: self.live_max,
+            idle: Duration::from_millis(self.idle_ms),
+            rows_max: self.rows_in_memory_max,
+            rows_bytes_max: self.rows_in_memory_bytes_max,
+        }
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Integrity {
     pub directory: Option<PathBuf>,
     /// Further files that get each checkpoint.
     pub targets: Vec<PathBuf>,
+    /// Milliseconds such a file may take to be read or written.
+    pub target_timeout_ms: u64,
     /// Milliseconds between two looks for events that are not sealed yet.
     pub interval_ms: u64,
     /// Milliseconds after which another process seals where one has died.
@@ -120,13 +122,21 @@ pub struct Integrity {
 
 impl Default for Integrity {
     fn default() -> Self {
-        Self { enabled: true, directory: None, targets: Vec::new(), interval_ms: 1_000, lease_ms: 10_000 }
+        Self {
+            enabled: true,
+            directory: None,
+            targets: Vec::new(),
+            target_timeout_ms: 2_000,
+            interval_ms: 1_000,
+            lease_ms: 10_000,
+        }
     }
 }
 
 impl Integrity {
     pub(super) fn bounds(&self) -> Vec<Bound> {
         vec![
+            bound("integrity.target_timeout_ms", self.target_timeout_ms, 10..=60_000),
             bound("integrity.interval_ms", self.interval_ms, 50..=60_000),
             bound("integrity.lease_ms", self.lease_ms, 1_000..=600_000),
         ]

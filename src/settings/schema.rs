@@ -13,7 +13,7 @@ use super::{Settings, SettingsError};
 pub(super) const FILES: [(&str, &[&str]); 3] = [
     ("event_store.yaml", &["event_store", "auth", "integrity", "erasure"]),
     ("projections.yaml", &["projections", "read_models", "cache"]),
-    ("cqrs.yaml", &["commands", "queries", "aggregates", "sagas", "http", "log"]),
+    ("cqrs.yaml", &["commands", "queries", "aggregates", "branches", "sagas", "http", "log"]),
 ];
 
 /// The member of a schema's section that stands for names of the operator's own.

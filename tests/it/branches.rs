@@ -10,10 +10,12 @@ use std::{
 use chrono::DateTime;
 use event_sourcing_actors::{
     AggregateId, BranchId, CommandId, Position, Runtime, RuntimeBuilder,
-    branches::{ForkAt, NewFork},
+    branches::{BranchError, ForkAt, NewFork},
     catalog::Catalog,
     command_bus::{Action, CommandRequest, RequestContext},
+    error::CommandError,
     ports::{BranchStatus, EventStore},
+    query_bus::QueryRequest,
     testing::{MERGE_FAILPOINTS, clock::ManualClock},
 };
 use event_sourcing_cqrs::{
@@ -158,6 +160,77 @@ async fn open(database: &Path) -> App {
     settings.integrity.enabled = false;
     let app = App::builder().settings(settings).database_url(&format!("sqlite://{}", database.display()));
     app.unwrap().start().await.unwrap()
+}
+
+/// The balance as a row says it, where it stands, and whether it came from memory.
+async fn row(branch: &Runtime, account: &str, token: Option<Position>) -> (i64, Position, bool) {
+    let filters = json!({ "account_id": account }).to_string();
+    let mut ask = QueryRequest::new("GetAccountBalance", &filters).unwrap();
+    ask.min_position = token;
+    let answer = branch.queries().ask(ask).await.unwrap();
+    let data: Value = serde_json::from_slice(&answer.data).unwrap();
+    (data["balance"].as_i64().unwrap(), answer.position, answer.cached)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_on_a_branch_is_never_behind_what_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("store.db");
+    let (here, there) = (open(&database).await, open(&database).await);
+    for account in ["a", "b"] {
+        let create = request(account, "CreateAccount", json!({ "owner": "A", "initial_balance": 0 }));
+        here.runtime().bus().send(create).await.unwrap();
+    }
+    let fork = NewFork { name: "b".to_owned(), at: ForkAt::Position(Position(2)), key: None };
+    let (branch, _) = here.runtime().branches().create(fork).await.unwrap();
+    let (one, other) = (
+        here.runtime().branches().enter(branch.id).await.unwrap(),
+        there.runtime().branches().enter(branch.id).await.unwrap(),
+    );
+    let deposit = |account: &str| request(account, "DepositMoney", json!({ "amount": 1 }));
+    let (mut served, mut head) = (0, Position(2));
+    for balance in 1..=100 {
+        // What this process has written, without a token; what another one has, with it.
+        one.bus().send(deposit("a")).await.unwrap();
+        assert_eq!(row(&one, "a", None).await.0, balance);
+        let answer = other.bus().send(deposit("b")).await.unwrap();
+        head = answer.position;
+        let (there, stands, _) = row(&one, "b", Some(head)).await;
+        assert!(there == balance && stands >= head, "{there} of {balance} at {stands}, after {head}");
+        let (again, _, cached) = row(&one, "b", None).await;
+        assert_eq!(again, balance);
+        served += usize::from(cached);
+    }
+    assert!(served > 0, "what has not moved is not made again");
+    // Without a token, what another process has written comes by itself.
+    assert_eq!(row(&other, "a", Some(head)).await.0, 100);
+    one.bus().send(deposit("a")).await.unwrap();
+    eventually("the other process sees it", || async { row(&other, "a", None).await.0 == 101 }).await;
+    drop((one, other));
+    here.shutdown().await;
+    there.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_another_process_deletes_is_gone_here_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("store.db");
+    let (here, there) = (open(&database).await, open(&database).await);
+    let fork = NewFork { name: "b".to_owned(), at: ForkAt::Position(Position(0)), key: None };
+    let (branch, _) = here.runtime().branches().create(fork).await.unwrap();
+    let create = request("a", "CreateAccount", json!({ "owner": "A", "initial_balance": 0 }));
+    here.runtime().branches().enter(branch.id).await.unwrap().bus().send(create).await.unwrap();
+    there.runtime().branches().delete(branch.id).await.unwrap();
+    // It takes nothing from then on, and is not found a moment later, however often it is asked for.
+    if let Ok(late) = here.runtime().branches().enter(branch.id).await {
+        let refused = late.bus().send(request("a", "DepositMoney", json!({ "amount": 1 }))).await;
+        assert!(matches!(refused, Err(CommandError::BranchClosed { .. })), "{refused:?}");
+    }
+    let is_unknown =
+        || async { matches!(here.runtime().branches().enter(branch.id).await, Err(BranchError::Unknown { .. })) };
+    eventually("nobody enters it", is_unknown).await;
+    here.shutdown().await;
+    there.shutdown().await;
 }
 
 async fn only_branch(app: &App) -> BranchId {

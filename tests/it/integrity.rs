@@ -5,4 +5,5 @@ mod forger;
 mod program;
 mod python;
 mod replicas;
+mod targets;
 mod tree;

@@ -11,17 +11,15 @@ use futures_util::{FutureExt, future::BoxFuture, future::join_all};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    BranchError,
-    snapshots::BranchSnapshots,
-    view::{BranchLog, SinceFork},
-};
+use super::{BranchError, snapshots::BranchSnapshots, view::BranchLog};
 use crate::{
     catalog::Catalog,
     command_bus::{Authorizer, Middleware},
+    freshness::CONFIRMED_AGE_MAX,
     id::{AggregateType, BranchId},
     limits::Limits,
     memory::MemoryStore,
+    observe::{BranchEnd, BranchMetrics},
     ports::{Branch, BranchStatus, BranchStore, Clock, EventStore, SnapshotStore, Traces},
     projection::Projection,
     pubsub::Publisher,
@@ -57,6 +55,8 @@ pub(crate) struct Recipe {
     pub query_limits: QueryLimits,
     /// Tells followers of the log what a merge brought.
     pub publisher: Publisher,
+    /// Counts the live ones, beside what is measured of the log.
+    pub metrics: BranchMetrics,
 }
 
 impl std::fmt::Debug for Recipe {
@@ -92,16 +92,27 @@ struct Map {
 }
 
 impl Map {
-    /// What is live of a branch.
-    fn enter(&mut self, id: BranchId) -> Result<Option<Arc<Runtime>>, BranchError> {
+    /// What is live of a branch that was there at an instant.
+    fn enter(&mut self, id: BranchId, asked_at: Instant) -> Result<Option<Arc<Runtime>>, BranchError> {
         if self.is_closed {
             return Err(BranchError::Draining);
         }
         let live = self.branches.get_mut(&id);
         Ok(live.map(|live| {
             live.used = Instant::now();
+            live.confirmed = live.confirmed.max(asked_at);
             live.runtime.clone()
         }))
+    }
+
+    /// What is live of a branch that was there a moment ago.
+    fn confirmed(&mut self, id: BranchId) -> Result<Option<Arc<Runtime>>, BranchError> {
+        let Some(live) = self.branches.get(&id) else { return Ok(None) };
+        let confirmed = live.confirmed;
+        if confirmed.elapsed() > CONFIRMED_AGE_MAX {
+            return Ok(None);
+        }
+        self.enter(id, confirmed)
     }
 
     /// Takes out the branch that has been idle longest if there is no room for one more; it is to be ended.
@@ -119,6 +130,8 @@ impl Map {
 struct Live {
     runtime: Arc<Runtime>,
     used: Instant,
+    /// The instant before the store was asked last whether there is such a branch.
+    confirmed: Instant,
 }
 
 impl Live {
@@ -143,13 +156,20 @@ impl LiveBranches {
         self.live.lock().await.branches.len()
     }
 
-    /// The runtime of a branch. What has to be begun or ended for it goes on when its caller goes away.
-    pub async fn enter(&self, branch: &Branch) -> Result<Arc<Runtime>, BranchError> {
-        if let Some(runtime) = self.live.lock().await.enter(branch.id)? {
+    /// The runtime of a branch that is live here, and was there a moment ago.
+    pub async fn confirmed(&self, id: BranchId) -> Result<Option<Arc<Runtime>>, BranchError> {
+        self.live.lock().await.confirmed(id)
+    }
+
+    /// The runtime of a branch, which was there at an instant. What has to be begun or ended for it goes on when its
+    /// caller goes away.
+    pub async fn enter(&self, branch: &Branch, asked_at: Instant) -> Result<Arc<Runtime>, BranchError> {
+        if let Some(runtime) = self.live.lock().await.enter(branch.id, asked_at)? {
             return Ok(runtime);
         }
         self.tidy_up();
-        let entering = self.tasks.spawn(enter_anew(self.live.clone(), self.recipe.clone(), branch.clone()));
+        let entering = enter_anew(self.live.clone(), self.recipe.clone(), branch.clone(), asked_at);
+        let entering = self.tasks.spawn(entering);
         let broken = |_| Err(BranchError::Internal { reason: "the beginning of a branch broke off".to_owned() });
         entering.await.unwrap_or_else(broken)
     }
@@ -158,6 +178,7 @@ impl LiveBranches {
     pub async fn end(&self, id: BranchId) {
         let live = self.live.lock().await.branches.remove(&id);
         if let Some(live) = live {
+            self.recipe.metrics.end(BranchEnd::Deleted);
             // Whole, also when its caller goes away.
             let _ = self.tasks.spawn(end(live.runtime)).await;
         }
@@ -189,6 +210,7 @@ impl LiveBranches {
             map.is_closed = true;
             std::mem::take(&mut map.branches)
         };
+        branches.iter().for_each(|_| self.recipe.metrics.end(BranchEnd::Shutdown));
         self.tasks.close();
         let ends = join_all(branches.into_values().map(|live| end(live.runtime)));
         let (_, others) = tokio::join!(ends, tokio::time::timeout(self.recipe.limits.drain, self.tasks.wait()));
@@ -204,15 +226,21 @@ async fn enter_anew(
     live: Arc<AsyncMutex<Map>>,
     recipe: Arc<Recipe>,
     branch: Branch,
+    asked_at: Instant,
 ) -> Result<Arc<Runtime>, BranchError> {
     let mut map = live.lock().await;
-    if let Some(runtime) = map.enter(branch.id)? {
+    if let Some(runtime) = map.enter(branch.id, asked_at)? {
         return Ok(runtime);
     }
-    let idle = map.make_room(recipe.limits.branches.live_max)?;
+    let idle = map.make_room(recipe.limits.branches.live_max).inspect_err(|_| recipe.metrics.crowded.inc())?;
+    if idle.is_some() {
+        recipe.metrics.end(BranchEnd::Room);
+    }
     let begun = begin(&recipe, &branch).await.map(Arc::new);
     if let Ok(runtime) = &begun {
-        map.branches.insert(branch.id, Live { runtime: runtime.clone(), used: Instant::now() });
+        let live = Live { runtime: runtime.clone(), used: Instant::now(), confirmed: asked_at };
+        map.branches.insert(branch.id, live);
+        recipe.metrics.begin();
     }
     drop(map);
     if let Some(idle) = idle {
@@ -250,6 +278,7 @@ async fn passivate(live: &AsyncMutex<Map>, recipe: &Recipe, idle: Duration) {
             }
         };
         if let Some(live) = ended {
+            recipe.metrics.end(BranchEnd::Idle);
             end(live.runtime).await;
         }
     }
@@ -282,7 +311,7 @@ fn begin<'a>(recipe: &'a Recipe, branch: &'a Branch) -> BoxFuture<'a, Result<Run
 /// A runtime over the branch's log. It measures for itself, so that nothing of it is counted as the log's.
 fn builder(recipe: &Recipe, id: BranchId, fork: Position) -> RuntimeBuilder {
     let log = Arc::new(BranchLog::new(recipe.store.clone(), recipe.own.clone(), id, fork));
-    let since_fork = Arc::new(SinceFork { log: log.clone(), fork });
+    let since_fork = Arc::new(log.since_fork());
     let own = MemoryStore::new(recipe.clock.clone());
     let snapshots = BranchSnapshots { main: recipe.snapshots.clone(), log: log.clone(), own: own.clone() };
     // A state of a person would outlive the erasure on main, which knows nothing of this memory.

@@ -29,8 +29,10 @@ pub(crate) struct BranchLog {
     own: Arc<dyn BranchStore>,
     id: BranchId,
     fork: Position,
+    /// Where who reads from the very beginning begins.
+    begins_after: Position,
     /// How streams stood at the fork; none for those that began later.
-    bases: DashMap<AggregateId, Option<StreamSummary>>,
+    bases: Arc<DashMap<AggregateId, Option<StreamSummary>>>,
 }
 
 /// A stream has the type of its first event.
@@ -49,7 +51,14 @@ struct Parts {
 
 impl BranchLog {
     pub fn new(main: Arc<dyn EventStore>, own: Arc<dyn BranchStore>, id: BranchId, fork: Position) -> Self {
-        Self { main, own, id, fork, bases: DashMap::new() }
+        Self { main, own, id, fork, begins_after: Position::ZERO, bases: Arc::default() }
+    }
+
+    /// The same log without what lies before the fork: the sagas of a branch see what happens on it. Only who begins at the
+    /// very beginning is moved on: who asks for the event at a place gets it.
+    pub fn since_fork(&self) -> Self {
+        let (main, own, bases) = (self.main.clone(), self.own.clone(), self.bases.clone());
+        Self { main, own, bases, begins_after: self.fork, ..*self }
     }
 
     /// How a stream stood at the fork; none if it had no events.
@@ -252,6 +261,7 @@ impl EventStore for BranchLog {
         filter: &'a EventFilter,
         limit: NonZeroU32,
     ) -> BoxFuture<'a, Result<LogPage, StoreError>> {
+        let after = if after == Position::ZERO { self.begins_after } else { after };
         self.page(after, filter, limit).boxed()
     }
 
@@ -293,73 +303,5 @@ impl EventStore for BranchLog {
 
     fn sweep_keys(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.own.sweep_keys_on(self.id, before, limit)
-    }
-}
-
-/// The same log without what lies before the fork: the sagas of a branch see what happens on it.
-#[derive(Debug)]
-pub(crate) struct SinceFork {
-    pub log: Arc<dyn EventStore>,
-    pub fork: Position,
-}
-
-impl EventStore for SinceFork {
-    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Vec<UnitOutcome>, StoreError>> {
-        self.log.append(batch)
-    }
-
-    fn read_stream<'a>(
-        &'a self,
-        id: &'a AggregateId,
-        range: StreamRange,
-    ) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
-        self.log.read_stream(id, range)
-    }
-
-    fn read_all<'a>(
-        &'a self,
-        after: Position,
-        filter: &'a EventFilter,
-        limit: NonZeroU32,
-    ) -> BoxFuture<'a, Result<LogPage, StoreError>> {
-        async move {
-            // Only who begins at the very beginning is moved on: who asks for the event at a place gets it.
-            let after = if after == Position::ZERO { self.fork } else { after };
-            self.log.read_all(after, filter, limit).await
-        }
-        .boxed()
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>> {
-        self.log.head()
-    }
-
-    fn stream<'a>(&'a self, id: &'a AggregateId) -> BoxFuture<'a, Result<Option<StreamSummary>, StoreError>> {
-        self.log.stream(id)
-    }
-
-    fn list_streams<'a>(
-        &'a self,
-        aggregate_type: Option<&'a AggregateType>,
-        after: Option<&'a AggregateId>,
-        limit: NonZeroU32,
-    ) -> BoxFuture<'a, Result<Vec<StreamSummary>, StoreError>> {
-        self.log.list_streams(aggregate_type, after, limit)
-    }
-
-    fn find_events<'a>(&'a self, ids: &'a [EventId]) -> BoxFuture<'a, Result<Vec<RecordedEvent>, StoreError>> {
-        self.log.find_events(ids)
-    }
-
-    fn find_key<'a>(
-        &'a self,
-        principal: &'a str,
-        key: &'a str,
-    ) -> BoxFuture<'a, Result<Option<KeyRecord>, StoreError>> {
-        self.log.find_key(principal, key)
-    }
-
-    fn sweep_keys(&self, before: DateTime<Utc>, limit: NonZeroU32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.log.sweep_keys(before, limit)
     }
 }

@@ -1,22 +1,27 @@
 //! One row as it was at a position of the log: made on the spot, by the projection's own function, of the events of the one
 //! stream that makes it.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{num::NonZeroU32, sync::Arc};
 
-use super::{QueryAnswer, QueryError, QueryRequest, QueryResult, plan::Planned, read_side::ReadSide};
+use bytes::Bytes;
+
+use super::{
+    QueryAnswer, QueryError, QueryRequest, QueryResult,
+    plan::Planned,
+    read_side::ReadSide,
+    remembered::{Remembered, Which},
+};
 use crate::{
     aggregate::FieldError,
     catalog::Catalog,
     envelope::RecordedEvent,
     id::AggregateId,
+    limits::BranchLimits,
     ports::{Direction, StreamRange},
     projection::{Applied, Projection, RowMemory},
+    vault::Vault,
     version::{Position, Sequence},
-    view::Selection,
+    view::{RowKey, Selection},
 };
 
 /// Events one such answer may be made of: a bound on its time and on the rows kept in memory for it.
@@ -30,97 +35,85 @@ const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 pub(crate) struct Past {
     pub catalog: Arc<Catalog>,
     pub projections: Vec<Arc<dyn Projection>>,
-    /// The timeline is a branch: no rows are kept for it, so all answers are made so.
-    pub is_branch: bool,
-    remembered: Remembered,
+    /// Says whose personal data can still be read.
+    pub vault: Arc<Vault>,
+    /// The timeline is a branch: no read models are kept for it, so all answers are made so, and remembered here.
+    pub on_branch: Option<Remembered>,
 }
 
 impl Past {
-    pub fn new(catalog: &Arc<Catalog>, projections: &[Arc<dyn Projection>], is_branch: bool) -> Self {
-        Self {
-            catalog: catalog.clone(),
-            projections: projections.to_vec(),
-            is_branch,
-            remembered: Remembered::default(),
-        }
+    pub fn new(
+        catalog: &Arc<Catalog>,
+        projections: &[Arc<dyn Projection>],
+        vault: Arc<Vault>,
+        on_branch: Option<&BranchLimits>,
+    ) -> Self {
+        let on_branch = on_branch.map(Remembered::new);
+        Self { catalog: catalog.clone(), projections: projections.to_vec(), vault, on_branch }
     }
 }
 
 /// The rows that a stream's events made, up to one of them.
 #[derive(Debug, Default)]
-struct Made {
-    memory: RowMemory,
+pub(super) struct Made {
+    pub memory: RowMemory,
     /// The last event applied.
     version: Sequence,
     /// An event cannot be applied. Where it is parked, everything later of its stream waits behind it.
     is_stuck: bool,
-    /// They tell of a person, so they are not remembered: an erasure on main does not reach them.
-    is_personal: bool,
+    /// They tell of a person, whose erasure on main does not reach them.
+    pub is_personal: bool,
+    bytes: usize,
 }
 
-/// Rows of a branch that were made here. What has happened on a branch stays, so the next answer goes on from there.
-#[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<(String, AggregateId), Made>>);
-
-/// Streams whose rows are remembered; when there are more, all are made anew.
-const REMEMBERED_MAX: usize = 1_000;
-
-impl Remembered {
-    /// Takes it out: who comes meanwhile makes it anew.
-    fn take(&self, projection: &str, stream: &AggregateId) -> Made {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.remove(&(projection.to_owned(), stream.clone())).unwrap_or_default()
-    }
-
-    fn put(&self, projection: &str, stream: &AggregateId, new: Made) {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.len() >= REMEMBERED_MAX {
-            made.clear();
-        }
-        made.insert((projection.to_owned(), stream.clone()), new);
+impl Made {
+    /// What its rows take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
+
+/// What a row takes beside its data, roughly.
+const ROW_BYTES: usize = 96;
 
 impl ReadSide {
-    /// Answers as of a position, or of now on a branch.
-    pub(super) async fn as_of(&self, plan: &Planned, request: &QueryRequest) -> QueryResult {
-        let Past { projections, is_branch, remembered, .. } = &self.sources.past;
-        let projection = projections.iter().find(|projection| projection.name() == plan.projection());
-        let (Selection::Row(key), Some(stream), Some(projection)) =
+    /// The one row that is asked for, and what makes it.
+    pub(super) fn single<'a>(
+        &'a self,
+        plan: &'a Planned,
+        request: &QueryRequest,
+    ) -> Result<(Which<'a>, &'a dyn Projection), QueryError> {
+        let mut projections = self.sources.past.projections.iter();
+        let projection = projections.find(|projection| projection.name() == plan.projection());
+        if let (Selection::Row(key), Some(stream), Some(projection)) =
             (&plan.plan.selection, &plan.plan.stream, projection)
-        else {
-            let detail = match (request.as_of, is_branch) {
-                (None, true) => {
-                    "cannot be asked on a branch: more than the events of one stream make its answer; ask for single \
-                     rows, or read the events of the branch"
-                }
-                _ => {
-                    "cannot be asked as of a position: more than the events of one stream make its answer; ask for single \
-                     rows, or for the states of aggregates at that position"
-                }
-            };
-            return Err(invalid(detail.to_owned()));
+        {
+            return Ok((Which { stream, projection: plan.projection(), key }, &**projection));
+        }
+        let detail = match request.as_of {
+            None => {
+                "cannot be asked on a branch: more than the events of one stream make its answer; ask for single \
+                 rows, or read the events of the branch"
+            }
+            Some(_) => {
+                "cannot be asked as of a position: more than the events of one stream make its answer; ask for single \
+                 rows, or for the states of aggregates at that position"
+            }
         };
+        Err(invalid(detail.to_owned()))
+    }
+
+    /// Answers as of a position.
+    pub(super) async fn as_of(&self, plan: &Planned, request: &QueryRequest, asked: Position) -> QueryResult {
+        let (which, projection) = self.single(plan, request)?;
         let head = self.sources.events.head().await?;
-        let asked = request.as_of.or(request.min_position).unwrap_or(head);
-        if request.as_of.is_none() && asked > head && !request.is_lenient {
-            let projection = plan.projection().to_owned();
-            return Err(QueryError::Behind { projection, position: head, wanted: asked });
-        }
-        let position = request.as_of.map_or(head, |asked| asked.min(head));
-        let is_kept = *is_branch && request.as_of.is_none();
-        let mut made = if is_kept { remembered.take(plan.projection(), stream) } else { Made::default() };
-        self.fold(&mut made, &**projection, stream, position).await?;
-        let data = made.memory.known(key).cloned().flatten();
-        if is_kept && !made.is_personal {
-            remembered.put(plan.projection(), stream, made);
-        }
-        let Some(data) = data else {
-            let detail = match request.as_of {
-                Some(_) => format!("{} as of position {position}", plan.plan.missing),
-                None => format!("{} on this branch", plan.plan.missing),
-            };
-            return Err(QueryError::NotFound { detail, position, head_position: head, stale: asked > head });
+        let position = asked.min(head);
+        let mut made = Made::default();
+        self.fold(&mut made, projection, which.stream, position).await?;
+        let stale = asked > head;
+        let Some(data) = made.memory.known(which.key).cloned().flatten() else {
+            let detail = format!("{} as of position {position}", plan.plan.missing);
+            return Err(QueryError::NotFound { detail, position, head_position: head, stale });
         };
         Ok(QueryAnswer {
             query_type: plan.query.name,
@@ -128,13 +121,13 @@ impl ReadSide {
             data,
             position,
             head_position: head,
-            stale: asked > head,
+            stale,
             cached: false,
         })
     }
 
     /// Applies a stream's events up to a position that are not applied yet.
-    async fn fold(
+    pub(super) async fn fold(
         &self,
         made: &mut Made,
         projection: &dyn Projection,
@@ -149,7 +142,7 @@ impl ReadSide {
             let is_last = page.len() < PAGE.get() as usize || page.iter().any(|event| event.position > position);
             for event in page.iter().filter(|event| event.position <= position) {
                 made.is_personal |= self.sources.past.catalog.personal(&event.event_type).is_some();
-                if interest.matches(event) && !apply(&mut made.memory, projection, event, &self.sources.past.catalog) {
+                if interest.matches(event) && !apply(made, projection, event, &self.sources.past.catalog) {
                     made.is_stuck = true;
                     break;
                 }
@@ -176,16 +169,29 @@ fn invalid(detail: String) -> QueryError {
 }
 
 /// Applies one event; rows that were not made here are not there. `false`: it cannot be applied.
-fn apply(memory: &mut RowMemory, projection: &dyn Projection, event: &RecordedEvent, catalog: &Catalog) -> bool {
+fn apply(made: &mut Made, projection: &dyn Projection, event: &RecordedEvent, catalog: &Catalog) -> bool {
     loop {
-        match memory.apply(projection, event, catalog) {
+        match made.memory.apply(projection, event, catalog) {
             Applied::Changes(changes) => {
-                memory.take_over(&changes);
+                for (key, data) in &changes {
+                    let before = made.memory.known(key).map_or(0, |data| row_bytes(key, data.as_ref()));
+                    made.bytes = (made.bytes + row_bytes(key, data.as_ref())).saturating_sub(before);
+                }
+                made.memory.take_over(&changes);
                 return true;
             }
             // Each round makes at least one more row known, and an event asks for a few.
-            Applied::NotLoaded(keys) => keys.into_iter().for_each(|key| memory.remember(key, None)),
+            Applied::NotLoaded(keys) => {
+                for key in keys {
+                    made.bytes += row_bytes(&key, None);
+                    made.memory.remember(key, None);
+                }
+            }
             Applied::Failed(_) => return false,
         }
     }
+}
+
+fn row_bytes(key: &RowKey, data: Option<&Bytes>) -> usize {
+    ROW_BYTES + key.collection.len() + key.group.len() + key.sort.len() + data.map_or(0, Bytes::len)
 }

@@ -89,8 +89,11 @@ impl ReadSide {
             Some(plan) => plan,
             None => Arc::new(Planned::of(&request, &self.catalog)?),
         };
-        if request.as_of.is_some() || self.sources.past.is_branch {
-            return self.as_of(&plan, &request).await;
+        if let Some(asked) = request.as_of {
+            return self.as_of(&plan, &request, asked).await;
+        }
+        if let Some(remembered) = &self.sources.past.on_branch {
+            return self.on_branch(&plan, &request, remembered).await;
         }
         let views = &self.sources.views;
         self.sources.freshness.query_came();

@@ -288,7 +288,8 @@ impl RuntimeBuilder {
             closing: CancellationToken::new(),
         };
         let (followed, past) = self.timeline(&store);
-        let past = Past::new(&write_side.recovery.catalog, past, write_side.is_branch);
+        let on_branch = self.branch.as_ref().map(|_| &self.limits.branches);
+        let past = Past::new(&write_side.recovery.catalog, past, vault.clone(), on_branch);
         let projections = self.projections.start(&write_side, followed, publisher.clone()).await?;
         let stop = CancellationToken::new();
         let parts =

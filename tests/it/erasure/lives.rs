@@ -112,6 +112,11 @@ async fn live_branch_shows_nothing_of_a_person_any_more() {
         [row.data.to_vec(), state.state.to_vec()]
     };
     assert!(shown().await.iter().all(|bytes| everyone[0].is_in(bytes)), "it is read before");
+    let is_remembered = || async {
+        let filters = json!({ "user_id": everyone[0].id }).to_string();
+        branch.queries().ask(QueryRequest::new("GetUser", &filters).unwrap()).await.unwrap().cached
+    };
+    eventually("the row is served from memory", is_remembered).await;
     assert_eq!(erase(&app, &everyone).await[0].status, OperationStatus::Succeeded);
     for bytes in shown().await {
         assert!(!everyone[0].is_in(&bytes), "{}", String::from_utf8_lossy(&bytes));

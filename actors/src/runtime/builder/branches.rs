@@ -57,6 +57,7 @@ impl RuntimeBuilder {
             query_middleware: self.queries.middleware.clone(),
             query_limits: self.queries.limits.clone(),
             publisher: publisher.clone(),
+            metrics: self.metrics.branches.clone(),
         })
     }
 }
