@@ -33,7 +33,7 @@ use storage::Opening;
 pub use cache::Cache;
 pub use error::AppError;
 pub use evidence::vault;
-pub use master_keys::MasterKeyError;
+pub use master_keys::{MasterKeyError, key_place};
 pub use registered::Registered;
 pub use storage::{Migrated, Storage};
 

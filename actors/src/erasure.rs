@@ -9,6 +9,7 @@
 mod graveyard;
 mod read_models;
 mod steps;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub(crate) use self::graveyard::Graveyard;
 use self::steps::Erasure;
+pub use self::told::{told, told_by};
 use crate::{
     id::AggregateId,
     ports::{
@@ -235,6 +237,14 @@ impl Erasures {
         tracing::info!(subject = %subject, operation = %under_way, requested_by, "an erasure begins");
         self.go_on(subject, under_way, account);
         Ok(operation)
+    }
+
+    /// The read models of this process whose rows were made from events with personal members.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_models_about_people(&self) -> Result<Vec<String>, StoreError> {
+        self.0.read_models_about_people().await
     }
 
     fn look_after(&self) {

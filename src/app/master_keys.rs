@@ -5,11 +5,11 @@ use std::{fs, io, path::Path, sync::Arc};
 use event_sourcing_actors::{
     RuntimeBuilder,
     master_keys::MasterKeys,
-    ports::{StoreError, SubjectKeys},
+    ports::{StoreError, SubjectKeys, Tombstones},
 };
 
 use super::{Storage, tombstones::TombstoneFile};
-use crate::settings::Settings;
+use crate::{archive::KeyPlace, settings::Settings};
 
 /// Why master keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,37 @@ pub(super) async fn into_builder(
     Ok(match settings.tombstone_file(id).zip(id) {
         Some((file, id)) => builder.tombstones(Arc::new(TombstoneFile::new(file, id))),
         None => builder,
+    })
+}
+
+/// Where keys of a store are put back, with what the settings say opens them and keeps the erased out. Makes no file.
+///
+/// # Errors
+/// [`MasterKeyError`]; a file that is missing is none.
+pub fn key_place(settings: &Settings, storage: &Storage) -> Result<KeyPlace, MasterKeyError> {
+    let id = storage.id();
+    let masters = match settings.master_key_file(id) {
+        None => None,
+        Some(file) => {
+            let name = file.display().to_string();
+            match read(&file) {
+                Ok(text) => {
+                    let parsed = MasterKeys::parse(&text);
+                    Some(parsed.map_err(|problem| MasterKeyError::Content { file: name, problem })?)
+                }
+                Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(MasterKeyError::Io { file: name, what: "read", source }),
+            }
+        }
+    };
+    let tombstones = settings.tombstone_file(id).zip(id);
+    Ok(KeyPlace {
+        keys: storage.subject_keys(),
+        events: storage.events(),
+        snapshots: storage.snapshots(),
+        tombstones: tombstones.map(|(file, id)| Arc::new(TombstoneFile::new(file, id)) as Arc<dyn Tombstones>),
+        masters,
+        store_id: id.unwrap_or_default(),
     })
 }
 

@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
-    ports::{StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
+    ports::{KeyCensus, StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
 };
 use uuid::Uuid;
+
+use super::verdicts::REPLACED;
 
 /// A row of `subject_keys`.
 pub(super) struct RawKey {
@@ -47,6 +49,23 @@ pub(super) fn tombstones(
         StoredKeyState::Wrapped(_) => None,
     };
     found.filter_map(|key| key.map(tombstone).transpose()).collect()
+}
+
+/// Keys by master key; those without one were destroyed.
+pub(super) fn census(current: Option<String>, rows: Vec<(Option<String>, i64)>) -> KeyCensus {
+    let mut census = KeyCensus { current, ..KeyCensus::default() };
+    for (master, count) in rows {
+        match master {
+            Some(master) => census.wrapped.push((master, count.cast_unsigned())),
+            None => census.destroyed = count.cast_unsigned(),
+        }
+    }
+    census
+}
+
+/// Another log lies in the database by now than the one that was opened.
+pub(super) fn replaced() -> StoreError {
+    StoreError::ReadOnly { reason: REPLACED.to_owned() }
 }
 
 /// What stands after keys were stored; each has a row then.

@@ -7,7 +7,7 @@ use event_sourcing_actors::{
 };
 
 /// What a process is told that was running while a backup was restored into its database.
-const REPLACED: &str = "a backup was restored into the database while this process ran: restart it";
+pub(super) const REPLACED: &str = "a backup was restored into the database while this process ran: restart it";
 
 /// The database's answer, read under the lock.
 #[derive(Debug)]

@@ -36,11 +36,11 @@ where
     let owner = Uuid::now_v7();
     late.acquire_tree(owner, LEASE).await.unwrap().expect("the control: nothing else keeps it away");
     assert!(matches!(restoring.begin_restore(mark).await, Err(Refused::InUse)));
-    assert!(matches!(restoring.finish_restore().await, Err(Refused::CameUp)));
+    assert!(matches!(restoring.finish_restore(&[]).await, Err(Refused::CameUp)));
     late.release_tree(owner).await.unwrap();
     assert_eq!(restoring.begin_restore(mark).await.unwrap(), 0);
     restoring.seal_restore(RestoreEnd { size: 0, acceptances: 0, checkpoint: None }).await.unwrap();
-    restoring.finish_restore().await.unwrap();
+    restoring.finish_restore(&[]).await.unwrap();
 
     // Alone, and with others in one batch: both ways of appending. Confirmations are refused as well.
     let mut confirmation = batch(&["a"]);

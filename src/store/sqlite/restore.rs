@@ -1,12 +1,13 @@
 //! A log put back as it was, into a file that carries a mark until it is whole.
 
-use event_sourcing_actors::ports::StoreError;
+use event_sourcing_actors::ports::{StoreError, Tombstone};
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{AssertSqlSafe, Error, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
-    super::schema::MARK, SqliteStore, error::store_error, inserts::Insert, journal::INSERT_EVENTS, tree::STORE_TILE,
+    super::schema::MARK, SqliteStore, error::store_error, inserts::Insert, journal::INSERT_EVENTS, keys::bury,
+    tree::STORE_TILE,
 };
 use crate::{
     archive::{Refused, RestoreEnd, RestoreMark, RestorePage, RestoreStore},
@@ -31,6 +32,7 @@ const SEAL: &str = "UPDATE merkle_tree SET size = ?1, acceptances = ?2, checkpoi
      lease_until = NULL WHERE partition = 0";
 const NEW_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id, aggregate_type) \
      SELECT 0, aggregate_id, aggregate_type FROM events WHERE partition = 0 AND position >= ?1 AND sequence = 1";
+const STORE_ID: &str = "SELECT store_id FROM log_head WHERE partition = 0";
 const OPEN: &str = "UPDATE log_head SET read_only = 0 WHERE partition = 0";
 /// Triggers that keep rows from being deleted: taken away and put back in the same transaction.
 const GUARDS: &str = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('events', 'streams')";
@@ -113,7 +115,7 @@ impl SqliteStore {
         writing.commit().await
     }
 
-    async fn finish(&self) -> Result<(), Refused> {
+    async fn finish(&self, erased: &[Tombstone]) -> Result<(), Refused> {
         let now = self.clock.now().timestamp_micros();
         let mut writing = self.writer.begin(true).await?;
         let connection = &mut writing.connection;
@@ -122,6 +124,9 @@ impl SqliteStore {
         if in_use {
             return Err(Refused::CameUp);
         }
+        // Not that of this handle, which was opened before the log got its id.
+        let store_id: Uuid = sqlx::query_scalar(STORE_ID).fetch_one(&mut *connection).await.map_err(store_error)?;
+        bury(connection, erased, store_id).await?;
         sqlx::query(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(OPEN).execute(&mut *connection).await.map_err(store_error)?;
         Ok(writing.commit().await?)
@@ -172,8 +177,8 @@ impl RestoreStore for SqliteStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
-        self.finish().boxed()
+    fn finish_restore<'a>(&'a self, erased: &'a [Tombstone]) -> BoxFuture<'a, Result<(), Refused>> {
+        self.finish(erased).boxed()
     }
 
     fn discard_restore(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
