@@ -7,6 +7,7 @@
 //! so an erasure that was cut off begins again from its beginning, in whatever process finds it.
 
 mod graveyard;
+mod keyless;
 mod read_models;
 mod steps;
 mod told;
@@ -26,7 +27,10 @@ use uuid::Uuid;
 
 pub(crate) use self::graveyard::Graveyard;
 use self::steps::Erasure;
-pub use self::told::{told, told_by};
+pub use self::{
+    keyless::Keyless,
+    told::{told, told_by},
+};
 use crate::{
     id::AggregateId,
     ports::{
@@ -96,6 +100,9 @@ struct Account {
     /// How far the databases overwrote what was removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     database: Vec<String>,
+    /// What is out of reach of it, and what to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<String>,
 }
 
 /// Begins and follows erasures. Cloning is cheap.
@@ -245,6 +252,14 @@ impl Erasures {
     /// [`StoreError`].
     pub async fn read_models_about_people(&self) -> Result<Vec<String>, StoreError> {
         self.0.read_models_about_people().await
+    }
+
+    /// Looks at some people's streams for whether their keys are here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keyless(&self) -> Result<Keyless, StoreError> {
+        self.0.keyless().await
     }
 
     fn look_after(&self) {

@@ -7,8 +7,6 @@ use event_sourcing_actors::{
 };
 use uuid::Uuid;
 
-use super::verdicts::REPLACED;
-
 /// A row of `subject_keys`.
 pub(super) struct RawKey {
     pub subject: String,
@@ -61,11 +59,6 @@ pub(super) fn census(current: Option<String>, rows: Vec<(Option<String>, i64)>) 
         }
     }
     census
-}
-
-/// Another log lies in the database by now than the one that was opened.
-pub(super) fn replaced() -> StoreError {
-    StoreError::ReadOnly { reason: REPLACED.to_owned() }
 }
 
 /// What stands after keys were stored; each has a row then.

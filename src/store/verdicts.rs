@@ -7,7 +7,7 @@ use event_sourcing_actors::{
 };
 
 /// What a process is told that was running while a backup was restored into its database.
-pub(super) const REPLACED: &str = "a backup was restored into the database while this process ran: restart it";
+const REPLACED: &str = "a backup was restored into the database while this process ran: restart it";
 
 /// The database's answer, read under the lock.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ pub(super) struct Verdicts {
     pub stale: Vec<usize>,
     /// Units on a stream that is another writer's turn.
     pub waiting: Vec<usize>,
+}
+
+/// Another log lies in the database by now than the one that was opened.
+pub(super) fn replaced() -> StoreError {
+    StoreError::ReadOnly { reason: REPLACED.to_owned() }
 }
 
 impl Verdicts {
@@ -55,7 +60,7 @@ impl Verdicts {
 
     fn unit(&self, index: usize, unit: &AppendUnit, last: &mut Position) -> UnitOutcome {
         if self.is_replaced {
-            return UnitOutcome::Failed(StoreError::ReadOnly { reason: REPLACED.to_owned() });
+            return UnitOutcome::Failed(replaced());
         }
         let mut commands: Vec<usize> =
             self.known.iter().filter(|(of, _)| *of == index).map(|(_, command)| *command).collect();

@@ -307,7 +307,7 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// Position of the last event; 0 = none.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::ReadOnly`] when another log lies there by now than the one that was opened; [`StoreError`].
     fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>>;
 
     /// One stream's type and head, if it has events.

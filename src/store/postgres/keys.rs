@@ -14,7 +14,10 @@ use sqlx::{Connection, Error, PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    super::keys::{RawKey, census, in_order, replaced, standing, tombstones},
+    super::{
+        keys::{RawKey, census, in_order, standing, tombstones},
+        verdicts::replaced,
+    },
     PostgresStore,
     error::store_error,
 };

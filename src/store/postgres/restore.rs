@@ -40,6 +40,9 @@ const NEW_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id, aggrega
 const TILES: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) \
          SELECT 0, n.level, n.tile, n.hashes FROM unnest($1::smallint[], $2::bigint[], $3::bytea[]) n(level, tile, hashes) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
+/// Whoever had a lease that is over finds that it is somebody else's: what is still on its way is fenced off.
+const NO_LEASES: &str = "UPDATE projections SET owner = NULL, lease_until = NULL, epoch = epoch + 1; \
+     UPDATE merkle_tree SET owner = NULL, lease_until = NULL, epoch = epoch + 1";
 const SEAL: &str = "UPDATE merkle_tree SET size = $1, acceptances = $2, checkpoint = $3, owner = NULL, \
      lease_until = NULL WHERE partition = 0";
 const STORE_ID: &str = "SELECT store_id FROM log_head WHERE partition = 0";
@@ -130,6 +133,7 @@ impl PostgresStore {
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::raw_sql(NO_LEASES).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(0)
     }

@@ -13,7 +13,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Error, Row, sqlite::SqliteRow};
 
 use super::{
-    super::rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
+    super::{
+        rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
+        verdicts::replaced,
+    },
     SqliteStore,
     error::store_error,
 };
@@ -60,7 +63,9 @@ const PAGE: &str = concat!(
          AND (?5 IS NULL OR e.recorded_at >= ?5) AND (?6 IS NULL OR e.recorded_at <= ?6) \
          ORDER BY e.position LIMIT ?7) e ON true ORDER BY e.position"
 );
-const HEAD: &str = "SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1";
+/// Of the log that was opened, and of no other.
+const HEAD: &str = "SELECT coalesce((SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1), 0) \
+     FROM log_head WHERE partition = 0 AND store_id = ?1";
 const STREAM: &str = concat!(
     "SELECT ",
     stream_columns!(),
@@ -227,8 +232,9 @@ impl EventStore for SqliteStore {
 
     fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>> {
         async move {
-            let head: Option<i64> = sqlx::query_scalar(HEAD).fetch_optional(&self.pool).await.map_err(store_error)?;
-            Ok(Position::from_i64(head.unwrap_or(0)))
+            let query = sqlx::query_scalar(HEAD).bind(self.store_id);
+            let head: Option<i64> = query.fetch_optional(&self.pool).await.map_err(store_error)?;
+            head.map(Position::from_i64).ok_or_else(replaced)
         }
         .boxed()
     }

@@ -18,7 +18,10 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    super::keys::{RawKey, census, in_order, replaced, standing, tombstones},
+    super::{
+        keys::{RawKey, census, in_order, standing, tombstones},
+        verdicts::replaced,
+    },
     SqliteStore,
     error::store_error,
     events::instant,

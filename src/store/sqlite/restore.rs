@@ -28,6 +28,9 @@ const NO_MASTER: &str =
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > ?1) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > ?1)";
 const TAKE_OVER: &str = "UPDATE log_head SET store_id = ?1, read_only = 1 WHERE partition = 0";
+/// Whoever had a lease that is over finds that it is somebody else's: what is still on its way is fenced off.
+const NO_LEASES: &str = "UPDATE projections SET owner = NULL, lease_until = NULL, epoch = epoch + 1; \
+     UPDATE merkle_tree SET owner = NULL, lease_until = NULL, epoch = epoch + 1";
 const SEAL: &str = "UPDATE merkle_tree SET size = ?1, acceptances = ?2, checkpoint = ?3, owner = NULL, \
      lease_until = NULL WHERE partition = 0";
 const NEW_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id, aggregate_type) \
@@ -94,6 +97,7 @@ impl SqliteStore {
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::raw_sql(NO_LEASES).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
         Ok(0)
     }
