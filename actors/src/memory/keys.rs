@@ -147,7 +147,9 @@ impl SubjectKeys for MemoryStore {
     ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
         async move {
             let contents = self.keys.contents();
-            let after = contents.keys.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let after = contents
+                .keys
+                .range::<AggregateId, _>((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
             let listed = after.take(limit as usize);
             Ok(listed.map(|(subject, state)| StoredKey { subject: subject.clone(), state: state.clone() }).collect())
         }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
+        rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX, in_order},
         verdicts::replaced,
     },
     PostgresStore,
@@ -72,6 +72,12 @@ const STREAM: &str = concat!(
     " FROM streams s",
     last_event!(),
     "WHERE s.partition = 0 AND s.aggregate_id = $1"
+);
+const STREAMS_BY_ID: &str = concat!(
+    "SELECT ",
+    stream_columns!(),
+    " FROM unnest($1::text[]) k(id) JOIN streams s ON s.partition = 0 AND s.aggregate_id = k.id",
+    last_event!(),
 );
 const STREAMS: &str = concat!(
     "SELECT ",
@@ -237,6 +243,18 @@ impl EventStore for PostgresStore {
         async move {
             let row = sqlx::query(STREAM).bind(id.as_str()).fetch_optional(&self.pool).await.map_err(store_error)?;
             row.as_ref().map(stream).transpose()
+        }
+        .boxed()
+    }
+
+    fn find_streams<'a>(
+        &'a self,
+        ids: &'a [AggregateId],
+    ) -> BoxFuture<'a, Result<Vec<Option<StreamSummary>>, StoreError>> {
+        async move {
+            let names: Vec<&str> = ids.iter().map(AggregateId::as_str).collect();
+            let rows = sqlx::query(STREAMS_BY_ID).bind(names).fetch_all(&self.pool).await.map_err(store_error)?;
+            Ok(in_order(rows.iter().map(stream).collect::<Result<_, _>>()?, ids))
         }
         .boxed()
     }
