@@ -224,7 +224,7 @@ impl PutBack {
                  (or wait until the lease of one that died is over)",
             ));
         }
-        let place = app::key_place(&context.settings, local.app().storage())?;
+        let place = app::key_place(&context.settings, local.app().storage()).map_err(app::AppError::from)?;
         let mut bar = Bar::new(RESTORING);
         let restored = restore_keys(file, place, self.dry_run, &mut |done, total| bar.show(done, total)).await;
         bar.end();
@@ -256,13 +256,14 @@ async fn rebuild(local: &Local) -> Result<Vec<String>, Failure> {
 fn told(context: &Context, local: &Local, error: KeysError) -> Failure {
     let file = context.settings.master_key_file(local.app().storage().id());
     let file = file.map_or_else(String::new, |file| file.display().to_string());
-    match &error {
-        KeysError::ForeignMaster { .. } | KeysError::StandingMaster { .. } => Failure::from(error).and(format!(
-            "that file is {file}: add that master key to it as a further line, or name another file with \
-             erasure.master_key_file"
-        )),
-        _ => error.into(),
+    let is_of_master = matches!(error, KeysError::ForeignMaster { .. } | KeysError::StandingMaster { .. });
+    let failure = Failure::from(error);
+    if !is_of_master {
+        return failure;
     }
+    failure.and(format!(
+        "that file is {file}: add that master key to it as a further line, or name another file with erasure.master_key_file"
+    ))
 }
 
 fn put_back(restored: &Restored) -> String {

@@ -122,8 +122,8 @@ async fn say_erased(into: &Kind, name: &str, at: &str) {
         data: format!(r#"{{"key_destroyed_at":"{at}"}}"#).into(),
         metadata: event.metadata.clone(),
     };
-    let kind = AggregateType::new("test").unwrap();
-    let event = NewEvent::following(&mut StreamHead::EMPTY.clone(), &id(name), &kind, body);
+    let (kind, mut head) = (AggregateType::new("test").unwrap(), StreamHead::EMPTY);
+    let event = NewEvent::following(&mut head, &id(name), &kind, body);
     unit.events = vec![event];
     into.events.append(AppendBatch { units: vec![unit] }).await.unwrap();
 }
