@@ -36,7 +36,7 @@ pub use cache::Cache;
 pub use error::AppError;
 pub use evidence::vault;
 pub use listen::addresses;
-pub use master_keys::MasterKeyError;
+pub use master_keys::{MasterKeyError, key_place};
 pub use presence::Presence;
 pub use registered::Registered;
 pub use storage::{Migrated, Storage};

@@ -20,6 +20,7 @@ mod healthcheck;
 mod import;
 mod input;
 mod integrity;
+mod keys;
 mod known;
 mod local;
 mod migrate;
@@ -169,6 +170,9 @@ enum Word {
     Backup(backup::Backup),
     /// Put a backup into an empty store
     Restore(backup::Restore),
+    /// Back the keys of personal data up, apart from the log, and put them back
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Measure a server under load
     #[cfg(feature = "http")]
     Bench(bench::Bench),
@@ -354,6 +358,7 @@ async fn work(word: Word, context: Context) -> Result<(), Failure> {
         Word::Import(word) => Box::pin(word.run(context)).await,
         Word::Backup(word) => Box::pin(word.run(context)).await,
         Word::Restore(word) => Box::pin(word.run(context)).await,
+        Word::Keys(word) => Box::pin(word.run(context)).await,
         #[cfg(feature = "http")]
         Word::Bench(word) => Box::pin(word.run(context)).await,
         Word::Doctor => Box::pin(doctor::run(context)).await,

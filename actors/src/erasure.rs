@@ -7,8 +7,10 @@
 //! so an erasure that was cut off begins again from its beginning, in whatever process finds it.
 
 mod graveyard;
+mod keyless;
 mod read_models;
 mod steps;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -25,6 +27,10 @@ use uuid::Uuid;
 
 pub(crate) use self::graveyard::Graveyard;
 use self::steps::Erasure;
+pub use self::{
+    keyless::Keyless,
+    told::{told, told_by},
+};
 use crate::{
     id::AggregateId,
     ports::{
@@ -94,6 +100,9 @@ struct Account {
     /// How far the databases overwrote what was removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     database: Vec<String>,
+    /// What is out of reach of it, and what to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<String>,
 }
 
 /// Begins and follows erasures. Cloning is cheap.
@@ -235,6 +244,22 @@ impl Erasures {
         tracing::info!(subject = %subject, operation = %under_way, requested_by, "an erasure begins");
         self.go_on(subject, under_way, account);
         Ok(operation)
+    }
+
+    /// The read models of this process whose rows were made from events with personal members.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_models_about_people(&self) -> Result<Vec<String>, StoreError> {
+        self.0.read_models_about_people().await
+    }
+
+    /// Looks at some people's streams for whether their keys are here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keyless(&self) -> Result<Keyless, StoreError> {
+        self.0.keyless().await
     }
 
     fn look_after(&self) {

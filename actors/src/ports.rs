@@ -29,7 +29,7 @@ pub use parked::{NewParked, ParkedEvent, ParkedFilter, ParkedRequest};
 pub use query_cache::{CacheUnavailable, CachedAnswer, QueryCache};
 pub use snapshot_rules::{SNAPSHOT_GAP_EVENTS_MAX, superfluous};
 pub use snapshot_store::{SnapshotStore, StoredSnapshot};
-pub use subject_keys::{ERASED_WORDS, Scrubber, StoredKey, StoredKeyState, SubjectKeys, WrappedKey};
+pub use subject_keys::{ERASED_WORDS, KeyCensus, Scrubber, StoredKey, StoredKeyState, SubjectKeys, WrappedKey};
 pub use tombstones::{Tombstone, Tombstones};
 pub use traces::{NoTraces, Traces};
 pub use view_rules::{Objection, Ruling};

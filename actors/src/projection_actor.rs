@@ -107,6 +107,9 @@ impl Actor for ProjectionActor {
 impl ProjectionActorState {
     /// One step; how long to wait for news after it.
     async fn step(&mut self) -> Result<Option<Duration>, StepError> {
+        if self.context.publisher.is_replaced() {
+            return Ok(Some(self.stand_aside().await));
+        }
         let Some(owner) = &mut self.owner else { return self.stand_by().await };
         let pace = owner.step().await?;
         self.pause = PAUSE;
@@ -166,6 +169,16 @@ impl ProjectionActorState {
         self.owner = Some(Box::new(Owner::open(context.clone(), self.id, state).await?));
         context.audience(|audience| audience.opened());
         Ok(None)
+    }
+
+    /// Lets go of what another process is to keep: the log that this one knows is no more. Also where read models lie in a
+    /// database of their own, which knows nothing of that.
+    async fn stand_aside(&mut self) -> Duration {
+        if self.standing_by.replace("replaced") != Some("replaced") {
+            self.leave().await;
+            self.id = rename(&self.context);
+        }
+        self.standby_pause()
     }
 
     fn standby_pause(&self) -> Duration {

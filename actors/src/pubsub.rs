@@ -2,7 +2,14 @@
 //!
 //! One task per process keeps the head up to date; any number of followers wait for it without asking the store.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, future};
 use tokio::{
@@ -24,6 +31,8 @@ pub struct Publisher {
     head: Arc<watch::Sender<Position>>,
     views: Arc<watch::Sender<u64>>,
     ended: CancellationToken,
+    /// Another log lies where this process's was.
+    is_replaced: Arc<AtomicBool>,
     metrics: Metrics,
 }
 
@@ -33,6 +42,7 @@ impl Publisher {
             head: Arc::new(watch::Sender::new(Position::ZERO)),
             views: Arc::new(watch::Sender::new(0)),
             ended: CancellationToken::new(),
+            is_replaced: Arc::default(),
             metrics,
         }
     }
@@ -85,6 +95,17 @@ impl Publisher {
     #[must_use]
     pub fn subscribe_views(&self) -> watch::Receiver<u64> {
         self.views.subscribe()
+    }
+
+    /// Whether another log has taken the place of this process's, which then is to work on nothing any more.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn replaced(&self, reason: &str) {
+        if !self.is_replaced.swap(true, Ordering::Relaxed) {
+            tracing::error!(reason, "this process works on the log no more");
+        }
     }
 
     /// Tells followers that nothing more will be told.
@@ -167,7 +188,12 @@ impl HeadWatcher {
     async fn look_once(&self) -> Result<(), StoreError> {
         // Known before the look: what was appended by then must be seen by it.
         let known = self.publisher.head();
-        let head = within(self.limits.feed_look, self.store.head()).await?;
+        let head = within(self.limits.feed_look, self.store.head()).await.inspect_err(|error| {
+            // Reading is refused for one reason only, and for ever.
+            if let StoreError::ReadOnly { reason } = error {
+                self.publisher.replaced(reason);
+            }
+        })?;
         self.publisher.raise(head);
         self.publisher.correct(known, head);
         Ok(())

@@ -10,11 +10,14 @@ use std::{
 use event_sourcing_actors::{
     RuntimeBuilder,
     master_keys::MasterKeys,
-    ports::{StoreError, SubjectKeys},
+    ports::{StoreError, SubjectKeys, Tombstones},
 };
 
 use super::{Storage, tombstones::TombstoneFile};
-use crate::settings::{Database, Settings};
+use crate::{
+    archive::KeyPlace,
+    settings::{Database, Settings},
+};
 
 /// Why master keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,16 +63,40 @@ pub(super) async fn into_builder(
     settings: &Settings,
 ) -> Result<RuntimeBuilder, MasterKeyError> {
     let (keys, id) = (storage.subject_keys(), storage.id());
-    let is_shared = matches!(settings.event_store.database_url, Database::Postgres { .. });
-    let place = match (settings.master_key_file(id), &settings.erasure.master_key_file) {
-        (None, _) => Place::Memory,
-        (Some(file), None) if is_shared && !file.exists() => Place::Store(file),
-        (Some(file), _) => Place::File(file),
-    };
-    let builder = builder.subject_keys(keys.clone(), load(place, &keys).await?);
+    let builder = builder.subject_keys(keys.clone(), load(Place::of(settings, id), &keys).await?);
     Ok(match settings.tombstone_file(id).zip(id) {
         Some((file, id)) => builder.tombstones(Arc::new(TombstoneFile::new(file, id))),
         None => builder,
+    })
+}
+
+/// Where keys of a store are put back, with what the settings say opens them and keeps the erased out. Makes nothing.
+///
+/// # Errors
+/// [`MasterKeyError`]; a file that is missing is none.
+pub async fn key_place(settings: &Settings, storage: &Storage) -> Result<KeyPlace, MasterKeyError> {
+    let (id, keys) = (storage.id(), storage.subject_keys());
+    let kept = || keys.kept_master(None);
+    let masters = match Place::of(settings, id) {
+        Place::Memory => None,
+        Place::Store(_) => kept().await?,
+        Place::File(file) => match read(&file) {
+            Ok(text) => {
+                let content = |problem| MasterKeyError::Content { file: file.display().to_string(), problem };
+                Some(MasterKeys::parse(&text).map_err(content)?)
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => kept().await?,
+            Err(source) => return Err(MasterKeyError::Io { file: file.display().to_string(), what: "read", source }),
+        },
+    };
+    let tombstones = settings.tombstone_file(id).zip(id);
+    Ok(KeyPlace {
+        keys,
+        events: storage.events(),
+        snapshots: storage.snapshots(),
+        tombstones: tombstones.map(|(file, id)| Arc::new(TombstoneFile::new(file, id)) as Arc<dyn Tombstones>),
+        masters,
+        store_id: id.unwrap_or_default(),
     })
 }
 
@@ -80,6 +107,17 @@ enum Place {
     /// In the database, for replicas that share nothing else. A file there of an older time would go before.
     Store(PathBuf),
     File(PathBuf),
+}
+
+impl Place {
+    fn of(settings: &Settings, id: Option<uuid::Uuid>) -> Self {
+        let is_shared = matches!(settings.event_store.database_url, Database::Postgres { .. });
+        match (settings.master_key_file(id), &settings.erasure.master_key_file) {
+            (None, _) => Self::Memory,
+            (Some(file), None) if is_shared && !file.exists() => Self::Store(file),
+            (Some(file), _) => Self::File(file),
+        }
+    }
 }
 
 async fn load(place: Place, keys: &Arc<dyn SubjectKeys>) -> Result<MasterKeys, MasterKeyError> {

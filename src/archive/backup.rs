@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     audit::{Audit, AuditError, Lookup},
     content::{End, Evidence, Manifest},
-    frame::{Kind, Writer},
+    frame::{Family, Kind, Writer},
     rows::{pack, packed_bytes},
 };
 use crate::integrity::{
@@ -179,7 +179,7 @@ fn write<W: Write>(
     lookup: Lookup,
     mut items: Receiver<Item>,
 ) -> Result<(BackupSummary, W), BackupError> {
-    let mut writer = Writer::begin(out).map_err(BackupError::Write)?;
+    let mut writer = Writer::begin(out, Family::Backup).map_err(BackupError::Write)?;
     let evidence = Evidence {
         keys: moved.keys.iter().map(ToString::to_string).collect(),
         checkpoints: moved.checkpoints.iter().map(|signed| signed.note.clone()).collect(),

@@ -1,4 +1,5 @@
-//! The file of a backup: frames, each under a digest that also covers all before it. Knows nothing of what is in them.
+//! The file of a backup, or of keys: frames, each under a digest that also covers all before it. Knows nothing of what is
+//! in them.
 //!
 //! After a first line for people come frames: kind (1 byte), whether it is compressed (1), stored length (4), length when
 //! unpacked (4), content, digest (32). Numbers begin with the most significant byte. A digest is SHA-256 over the digest
@@ -9,10 +10,50 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// The first line; its number is that of the format.
-const MAGIC: &[u8] = b"event-sourcing-cqrs backup, format 1\n";
-/// What the first lines of all formats begin with.
-const FAMILY: &[u8] = b"event-sourcing-cqrs backup, format ";
+/// What a file is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A log.
+    Backup,
+    /// Wrapped keys of subjects.
+    Keys,
+}
+
+/// The longest first line, and more.
+const FIRST_LINE_BYTES_MAX: usize = 64;
+
+impl Family {
+    const ALL: [Self; 2] = [Self::Backup, Self::Keys];
+
+    /// What the first lines of all its formats begin with.
+    fn beginning(self) -> &'static [u8] {
+        match self {
+            Self::Backup => b"event-sourcing-cqrs backup, format ",
+            Self::Keys => b"event-sourcing-cqrs keys, format ",
+        }
+    }
+
+    /// The first line; its number is that of the format.
+    fn first_line(self) -> Vec<u8> {
+        [self.beginning(), b"1\n"].concat()
+    }
+
+    /// What such a file is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Keys => "key file",
+        }
+    }
+
+    /// The words that make one and take one.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Backup => ("backup", "restore"),
+            Self::Keys => ("keys backup", "keys restore"),
+        }
+    }
+}
 const HEAD_BYTES: usize = 10;
 /// Bytes of a frame at most, also when unpacked: a page of events, or one that is large by itself.
 pub(super) const CONTENT_BYTES_MAX: usize = 256 << 20;
@@ -32,31 +73,40 @@ pub(super) enum Kind {
     Events = 3,
     /// What was promised above is whole; the last.
     End = 4,
+    /// Wrapped keys of subjects.
+    Keys = 5,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Manifest, Self::Evidence, Self::Events, Self::End].into_iter().find(|kind| *kind as u8 == byte)
+        let all = [Self::Manifest, Self::Evidence, Self::Events, Self::End, Self::Keys];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
-/// Why a file cannot be read as a backup.
+/// Why a file cannot be read as a backup, or as one of keys.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refuses.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It does not begin like one.
-    #[error("this is no backup that `event-sourcing-cqrs backup` made")]
-    NoBackup,
+    #[error("this is no {} that `event-sourcing-cqrs {}` made", .0.name(), .0.words().0)]
+    Other(Family),
+    /// It is one of the others.
+    #[error("this is a {}, which `event-sourcing-cqrs {}` takes", .0.name(), .0.words().1)]
+    Confused(Family),
     /// Its format is another.
     #[error(
-        "the backup has a format that this program does not know: restore it with the program that made it, or a newer one"
+        "the {} has a format that this program does not know: restore it with the program that made it, or a newer one",
+        .0.name()
     )]
-    NewerFormat,
+    NewerFormat(Family),
     /// It is not what was written.
-    #[error("the backup is damaged at byte {offset}: {reason}; take another copy of it, or another backup")]
+    #[error("the {} is damaged at byte {offset}: {reason}; take another copy of it, or another one", .family.name())]
     Damaged {
+        /// What it is of.
+        family: Family,
         /// Where the first bad frame begins.
         offset: u64,
         /// What is wrong there.
@@ -70,14 +120,20 @@ impl FileError {
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })
     }
+
+    /// Whether it is another file than the one that was meant.
+    #[must_use]
+    pub fn is_another(&self) -> bool {
+        matches!(self, Self::Other(_) | Self::Confused(_) | Self::NewerFormat(_))
+    }
 }
 
 fn next_digest(before: &FrameDigest, head: &[u8; HEAD_BYTES], stored: &[u8]) -> FrameDigest {
     Sha256::new().chain_update(before).chain_update(head).chain_update(stored).finalize().into()
 }
 
-fn first_digest() -> FrameDigest {
-    Sha256::digest(MAGIC).into()
+fn first_digest(family: Family) -> FrameDigest {
+    Sha256::digest(family.first_line()).into()
 }
 
 /// Writes frames.
@@ -89,9 +145,10 @@ pub(super) struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    pub fn begin(mut out: W) -> io::Result<Self> {
-        out.write_all(MAGIC)?;
-        Ok(Self { out, digest: first_digest(), written: MAGIC.len() as u64 })
+    pub fn begin(mut out: W, family: Family) -> io::Result<Self> {
+        let first = family.first_line();
+        out.write_all(&first)?;
+        Ok(Self { out, digest: first_digest(family), written: first.len() as u64 })
     }
 
     /// Bytes so far.
@@ -131,25 +188,34 @@ impl<W: Write> Writer<W> {
 #[derive(Debug)]
 pub(super) struct Reader<R> {
     from: R,
+    family: Family,
     digest: FrameDigest,
     /// Bytes before the next frame.
     offset: u64,
 }
 
 impl<R: Read> Reader<R> {
-    pub fn begin(mut from: R) -> Result<Self, FileError> {
-        let mut magic = Vec::with_capacity(MAGIC.len());
-        from.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-        match magic.as_slice() {
-            MAGIC => Ok(Self { from, digest: first_digest(), offset: MAGIC.len() as u64 }),
-            other if other.starts_with(FAMILY) => Err(FileError::NewerFormat),
-            _ => Err(FileError::NoBackup),
+    pub fn begin(mut from: R, family: Family) -> Result<Self, FileError> {
+        let mut first = Vec::with_capacity(FIRST_LINE_BYTES_MAX);
+        // Byte by byte, as nothing after the line may be taken.
+        while first.len() < FIRST_LINE_BYTES_MAX && first.last() != Some(&b'\n') {
+            if from.by_ref().take(1).read_to_end(&mut first)? == 0 {
+                break;
+            }
+        }
+        if first == family.first_line() {
+            return Ok(Self { from, family, digest: first_digest(family), offset: first.len() as u64 });
+        }
+        match Family::ALL.into_iter().find(|other| first.starts_with(other.beginning())) {
+            Some(same) if same == family => Err(FileError::NewerFormat(family)),
+            Some(other) => Err(FileError::Confused(other)),
+            None => Err(FileError::Other(family)),
         }
     }
 
     /// That what is read here is not what was written.
     pub fn damaged(&self, reason: impl Into<String>) -> FileError {
-        FileError::Damaged { offset: self.offset, reason: reason.into() }
+        FileError::Damaged { family: self.family, offset: self.offset, reason: reason.into() }
     }
 
     /// The digest of the file so far.
@@ -209,7 +275,7 @@ mod tests {
     use super::*;
 
     fn written() -> (Vec<u8>, Vec<usize>) {
-        let mut writer = Writer::begin(Vec::new()).unwrap();
+        let mut writer = Writer::begin(Vec::new(), Family::Backup).unwrap();
         let at = |writer: &Writer<Vec<u8>>| usize::try_from(writer.written()).unwrap();
         let mut ends = vec![at(&writer)];
         let page = |letter: &str| letter.repeat(300);
@@ -226,7 +292,7 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Result<Vec<(Kind, Vec<u8>)>, FileError> {
-        let mut reader = Reader::begin(file)?;
+        let mut reader = Reader::begin(file, Family::Backup)?;
         let mut frames = Vec::new();
         loop {
             let frame = reader.next()?;
@@ -257,7 +323,7 @@ mod tests {
                     let frame = ends.iter().rposition(|end| *end <= at).unwrap();
                     assert_eq!(offset, ends[frame] as u64, "byte {at}");
                 }
-                Err(FileError::NoBackup | FileError::NewerFormat) => assert!(at < ends[0], "byte {at}"),
+                Err(FileError::Other(_) | FileError::NewerFormat(_)) => assert!(at < ends[0], "byte {at}"),
                 other => panic!("byte {at}: {other:?}"),
             }
         }
@@ -281,8 +347,14 @@ mod tests {
     #[test]
     fn another_format_and_another_file_are_told_apart() {
         let newer = b"event-sourcing-cqrs backup, format 2\nwhatever";
-        assert!(matches!(read(newer), Err(FileError::NewerFormat)));
-        assert!(matches!(read(b"SQLite format 3\0"), Err(FileError::NoBackup)));
-        assert!(matches!(read(b""), Err(FileError::NoBackup)));
+        assert!(matches!(read(newer), Err(FileError::NewerFormat(Family::Backup))));
+        assert!(matches!(read(b"SQLite format 3\0"), Err(FileError::Other(Family::Backup))));
+        assert!(matches!(read(b""), Err(FileError::Other(Family::Backup))));
+        let keys = Writer::begin(Vec::new(), Family::Keys).unwrap().end().unwrap();
+        let confused = read(&keys).unwrap_err();
+        assert!(matches!(confused, FileError::Confused(Family::Keys)), "{confused}");
+        assert_eq!(confused.to_string(), "this is a key file, which `event-sourcing-cqrs keys restore` takes");
+        let none = Reader::begin(&b"nothing"[..], Family::Keys).unwrap_err();
+        assert_eq!(none.to_string(), "this is no key file that `event-sourcing-cqrs keys backup` made");
     }
 }

@@ -6,7 +6,7 @@
 //! Personal members are sealed before they are stored, under this store's keys, as commands seal them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{BufRead, Read},
     sync::Arc,
     time::Duration,
@@ -20,6 +20,10 @@ use event_sourcing_actors::{
     vault::{ForeignError, TakenIn},
 };
 use serde::Serialize;
+use tokio::{
+    sync::mpsc::{Receiver, channel},
+    task::JoinHandle,
+};
 
 use super::event::{Incoming, parse};
 use crate::integrity::Progress;
@@ -28,6 +32,8 @@ use crate::integrity::Progress;
 const PAGE_EVENTS: usize = 1_000;
 /// Bytes of lines in a page, unless one alone is longer.
 const PAGE_BYTES: usize = 4 << 20;
+/// Pages that are read and parsed before they are wanted.
+const PAGES_AHEAD: usize = 2;
 /// Longest line.
 const LINE_BYTES_MAX: usize = 64 << 20;
 /// Streams whose heads are remembered.
@@ -93,9 +99,11 @@ pub enum ImportError {
     Cancelled,
 }
 
-type Lines = Vec<(u64, String)>;
-
 /// Imports lines.
+///
+/// While a page is stored, the next one is read, parsed, checked and given its places: it follows what is on its way. Should
+/// that not be stored as it was meant, the next one is made ready anew. So there is one page in flight, and the order of the
+/// lines holds.
 ///
 /// # Errors
 /// [`ImportError`].
@@ -110,49 +118,105 @@ pub async fn import<R: BufRead + Send + 'static>(
     let heads = HashMap::new();
     let mut import = Import { events, runtime, clock, options, heads, done: Imported::default() };
     import.done.dry_run = options.dry_run;
-    let (mut reader, mut number, mut bytes) = (from, 0, 0);
-    loop {
-        let (back, page) = read_page(reader, number).await?;
-        (reader, number) = (back, page.last);
-        if page.lines.is_empty() {
-            return Ok(import.done);
+    let (mut pages, mut flight, mut bytes, mut is_given_up) = (pages(from), None::<Flight>, 0, false);
+    while let Some(page) = pages.recv().await {
+        // What came before a line that cannot be read is stored.
+        let is_settled = |flight: &Flight| match &page {
+            Ok(page) => flight.concerns(page) || import.heads.len() > HEADS_MAX,
+            Err(_) => true,
+        };
+        if flight.as_ref().is_some_and(is_settled)
+            && let Some(before) = flight.take()
+        {
+            import.land(before).await?;
         }
+        let page = page?;
+        import.forget_heads(&page)?;
         bytes += page.bytes as u64;
-        import.take(&page.lines).await?;
-        if !progress(import.done.lines, bytes) {
-            return Err(ImportError::Cancelled);
+        let mut ready = import.make_ready(&page.lines).await;
+        if let Some(before) = flight.take()
+            && !import.land(before).await?
+        {
+            ready = import.make_ready(&page.lines).await;
         }
+        flight = Some(import.send_off(page, ready?));
+        if !progress(import.done.lines, bytes) {
+            is_given_up = true;
+            break;
+        }
+    }
+    if let Some(last) = flight {
+        import.land(last).await?;
+    }
+    if is_given_up { Err(ImportError::Cancelled) } else { Ok(import.done) }
+}
+
+/// Lines that belong together.
+#[derive(Debug)]
+struct Page {
+    lines: Vec<(u64, Incoming)>,
+    bytes: usize,
+}
+
+/// What a page comes to: events that are new, or nothing.
+#[derive(Debug)]
+struct Ready {
+    unit: Option<AppendUnit>,
+}
+
+/// A page that is being stored.
+struct Flight {
+    page: Page,
+    ids: HashSet<EventId>,
+    added: u64,
+    /// `None`: nothing is to be stored.
+    stored: Option<JoinHandle<Result<Vec<UnitOutcome>, StoreError>>>,
+}
+
+impl Flight {
+    /// Whether a page has events of this one again, which are known only when it is stored.
+    fn concerns(&self, page: &Page) -> bool {
+        page.lines.iter().any(|(_, incoming)| self.ids.contains(&incoming.body.event_id))
     }
 }
 
-struct Page {
-    lines: Lines,
-    bytes: usize,
-    last: u64,
-}
-
-async fn read_page<R: BufRead + Send + 'static>(mut from: R, mut number: u64) -> Result<(R, Page), ImportError> {
-    let read = tokio::task::spawn_blocking(move || {
-        let (mut lines, mut bytes) = (Lines::new(), 0);
-        while lines.len() < PAGE_EVENTS && bytes < PAGE_BYTES {
-            let mut line = Vec::new();
-            let length = from.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
-            if length == 0 {
-                break;
-            }
-            (number, bytes) = (number + 1, bytes + length);
-            if length > LINE_BYTES_MAX {
-                return Err(ImportError::Line { line: number, reason: "it is longer than 64 MiB".to_owned() });
-            }
-            let is_text = |_| ImportError::Line { line: number, reason: "it is not UTF-8".to_owned() };
-            let line = String::from_utf8(line).map_err(is_text)?;
-            if !line.trim().is_empty() {
-                lines.push((number, line));
+/// Pages as they are read and parsed, a few ahead, by a thread that ends with the file, with the first line that is none,
+/// or when nobody wants more.
+fn pages<R: BufRead + Send + 'static>(mut from: R) -> Receiver<Result<Page, ImportError>> {
+    let (sender, receiver) = channel(PAGES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut number = 0;
+        loop {
+            let page = read_page(&mut from, &mut number);
+            let is_end = page.as_ref().map_or(true, |page| page.lines.is_empty());
+            if matches!(&page, Ok(page) if page.lines.is_empty()) || sender.blocking_send(page).is_err() || is_end {
+                return;
             }
         }
-        Ok((from, Page { lines, bytes, last: number }))
     });
-    read.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+    receiver
+}
+
+fn read_page<R: BufRead>(from: &mut R, number: &mut u64) -> Result<Page, ImportError> {
+    let mut page = Page { lines: Vec::new(), bytes: 0 };
+    let mut text = Vec::new();
+    while page.lines.len() < PAGE_EVENTS && page.bytes < PAGE_BYTES {
+        text.clear();
+        let length = from.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut text)?;
+        if length == 0 {
+            break;
+        }
+        (*number, page.bytes) = (*number + 1, page.bytes + length);
+        let wrong = |reason: String| ImportError::Line { line: *number, reason };
+        if length > LINE_BYTES_MAX {
+            return Err(wrong("it is longer than 64 MiB".to_owned()));
+        }
+        let line = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        if !line.trim().is_empty() {
+            page.lines.push((*number, parse(line).map_err(|error| wrong(error.0))?));
+        }
+    }
+    Ok(page)
 }
 
 struct Import<'a> {
@@ -160,44 +224,28 @@ struct Import<'a> {
     runtime: &'a Runtime,
     clock: &'a dyn Clock,
     options: ImportOptions,
-    /// Streams that were seen, with their last events.
+    /// Streams that were seen, with their last events, those in flight included.
     heads: HashMap<AggregateId, (AggregateType, StreamHead)>,
     done: Imported,
 }
 
 impl Import<'_> {
-    async fn take(&mut self, lines: &Lines) -> Result<(), ImportError> {
-        let parsed = lines.iter().map(|(line, text)| {
-            let parsed = parse(text).map_err(|error| ImportError::Line { line: *line, reason: error.0 });
-            parsed.map(|incoming| (*line, incoming))
-        });
-        let page = parsed.collect::<Result<Vec<_>, _>>()?;
-        let mut tries = 0;
-        loop {
-            match self.attempt(&page).await {
-                Ok(true) => {
-                    self.done.lines += lines.len() as u64;
-                    return Ok(());
-                }
-                Ok(false) if tries < TRIES_MAX => {}
-                Err(ImportError::Store(StoreError::Unavailable { .. })) if tries < TRIES_MAX => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(false) => {
-                    let line = page.first().map_or(0, |(line, _)| *line);
-                    let reason = "others keep writing to the same streams; stop them, or try again".to_owned();
-                    return Err(ImportError::Conflict { line, reason });
-                }
-                Err(error) => return Err(error),
-            }
-            // Whether it was stored, and what others did, is seen by looking anew.
-            self.heads.clear();
-            tries += 1;
+    /// Bounds what is remembered; nothing may be in flight then.
+    fn forget_heads(&mut self, page: &Page) -> Result<(), ImportError> {
+        if self.heads.len() <= HEADS_MAX {
+            return Ok(());
         }
+        if self.options.dry_run {
+            let line = page.lines.first().map_or(0, |(line, _)| *line);
+            let reason = format!("a dry run follows {HEADS_MAX} streams at most; all before this line is fine");
+            return Err(ImportError::Line { line, reason });
+        }
+        self.heads.clear();
+        Ok(())
     }
 
-    /// Stores what is not there yet; `false` when the streams have moved meanwhile.
-    async fn attempt(&mut self, page: &[(u64, Incoming)]) -> Result<bool, ImportError> {
+    /// Checks a page and gives what is new in it its places.
+    async fn make_ready(&mut self, page: &[(u64, Incoming)]) -> Result<Ready, ImportError> {
         let there = self.known(page).await?;
         let new: Vec<&(u64, Incoming)> =
             page.iter().filter(|(_, one)| !there.contains_key(&one.body.event_id)).collect();
@@ -207,25 +255,66 @@ impl Import<'_> {
             }
         }
         let taken = self.taken(&new).await?;
-        if self.heads.len() > HEADS_MAX {
-            if self.options.dry_run {
-                let line = page.first().map_or(0, |(line, _)| *line);
-                let reason = format!("a dry run follows {HEADS_MAX} streams at most; all before this line is fine");
-                return Err(ImportError::Line { line, reason });
-            }
-            self.heads.clear();
-        }
-        let Some(unit) = self.unit(&new, taken).await? else {
-            self.done.already_there += page.len() as u64;
-            return Ok(true);
-        };
-        let added = unit.events.len() as u64;
-        if !self.options.dry_run {
-            // In a task of its own: an append must not be dropped half-way.
+        self.learn_heads(&new).await?;
+        Ok(Ready { unit: self.unit(&new, taken)? })
+    }
+
+    /// Begins to store a page.
+    fn send_off(&mut self, page: Page, ready: Ready) -> Flight {
+        let ids = page.lines.iter().map(|(_, incoming)| incoming.body.event_id).collect();
+        let added = ready.unit.as_ref().map_or(0, |unit| unit.events.len() as u64);
+        let unit = ready.unit.filter(|_| !self.options.dry_run);
+        // In a task of its own: an append must not be dropped half-way.
+        let stored = unit.map(|unit| {
             let (events, batch) = (self.events.clone(), AppendBatch { units: vec![unit] });
-            let appended = tokio::spawn(async move { events.append(batch).await }).await;
-            let outcomes = appended.map_err(|error| std::io::Error::other(error.to_string()))??;
-            match outcomes.into_iter().next() {
+            tokio::spawn(async move { events.append(batch).await })
+        });
+        Flight { page, ids, added, stored }
+    }
+
+    /// Waits until a page is stored; `false` if it took another attempt, so that nothing is as it was expected.
+    async fn land(&mut self, flight: Flight) -> Result<bool, ImportError> {
+        let Flight { page, added, stored, .. } = flight;
+        if self.arrived(stored, added, page.lines.len() as u64).await? {
+            return Ok(true);
+        }
+        for _ in 0..TRIES_MAX {
+            // Whether it was stored, and what others did, is seen by looking anew.
+            self.heads.clear();
+            let ready = match self.make_ready(&page.lines).await {
+                Err(ImportError::Store(StoreError::Unavailable { .. })) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                ready => ready?,
+            };
+            let again = self.send_off(Page { lines: Vec::new(), bytes: 0 }, ready);
+            if self.arrived(again.stored, again.added, page.lines.len() as u64).await? {
+                return Ok(false);
+            }
+        }
+        let line = page.lines.first().map_or(0, |(line, _)| *line);
+        let reason = "others keep writing to the same streams, or the store does not answer; stop them, or try again";
+        Err(ImportError::Conflict { line, reason: reason.to_owned() })
+    }
+
+    /// Counts a page that was stored; `false` when it was not, or nobody knows.
+    async fn arrived(
+        &mut self,
+        stored: Option<JoinHandle<Result<Vec<UnitOutcome>, StoreError>>>,
+        added: u64,
+        lines: u64,
+    ) -> Result<bool, ImportError> {
+        if let Some(stored) = stored {
+            let outcome = match stored.await.map_err(|error| std::io::Error::other(error.to_string()))? {
+                Ok(outcomes) => outcomes.into_iter().next(),
+                Err(StoreError::Unavailable { .. }) => {
+                    tokio::time::sleep(PAUSE).await;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match outcome {
                 Some(UnitOutcome::Committed(committed)) => {
                     let first = committed.first_position.0;
                     self.done.first_position.get_or_insert(first);
@@ -236,7 +325,8 @@ impl Import<'_> {
             }
         }
         self.done.imported += added;
-        self.done.already_there += page.len() as u64 - added;
+        self.done.already_there += lines - added;
+        self.done.lines += lines;
         Ok(true)
     }
 
@@ -270,18 +360,34 @@ impl Import<'_> {
         lines.zip(taken).map(|(line, taken)| taken.map_err(|error| refused((line, error)))).collect()
     }
 
+    /// Looks up the streams of a page that were not seen yet, in one call.
+    async fn learn_heads(&mut self, page: &[&(u64, Incoming)]) -> Result<(), ImportError> {
+        let unseen = page.iter().map(|(_, one)| one).filter(|one| !self.heads.contains_key(&one.aggregate_id));
+        let unseen: HashMap<&AggregateId, &AggregateType> =
+            unseen.map(|one| (&one.aggregate_id, &one.aggregate_type)).collect();
+        let ids: Vec<AggregateId> = unseen.keys().map(|id| (*id).clone()).collect();
+        let found = self.events.find_streams(&ids).await?;
+        for (id, found) in ids.into_iter().zip(found) {
+            let known = match found {
+                Some(summary) => (summary.aggregate_type, summary.head),
+                None => match unseen.get(&id) {
+                    Some(kind) => ((*kind).clone(), StreamHead::EMPTY),
+                    None => continue,
+                },
+            };
+            self.heads.insert(id, known);
+        }
+        Ok(())
+    }
+
     /// The events that are new, each with its place; `None` if there are none.
-    async fn unit(
-        &mut self,
-        page: &[&(u64, Incoming)],
-        taken: Vec<TakenIn>,
-    ) -> Result<Option<AppendUnit>, ImportError> {
+    fn unit(&mut self, page: &[&(u64, Incoming)], taken: Vec<TakenIn>) -> Result<Option<AppendUnit>, ImportError> {
         let (mut unit, mut claimed) = (AppendUnit::default(), HashMap::new());
         let mut heads: HashMap<&AggregateId, StreamHead> = HashMap::new();
         for ((line, incoming), taken) in page.iter().zip(taken) {
             let line = *line;
             let conflict = |reason: String| ImportError::Conflict { line, reason };
-            let (kind, stored) = self.head(incoming).await?;
+            let (kind, stored) = self.head(incoming);
             if kind != incoming.aggregate_type {
                 let id = incoming.aggregate_id.as_str();
                 return Err(conflict(format!("{id:?} is of type {kind}, not {}", incoming.aggregate_type)));
@@ -297,10 +403,16 @@ impl Import<'_> {
                 )));
             }
             claimed.entry(id).or_insert(StreamClaim { aggregate_id: id.clone(), head: stored, losses: 0 });
-            let as_it_came = NewEvent::following(&mut head.clone(), id, &kind, incoming.body.clone());
-            self.check(line, incoming, as_it_came, taken.readable)?;
-            let body = EventBody { data: taken.stored, ..incoming.body.clone() };
-            unit.events.push(NewEvent::following(head, id, &kind, body));
+            let mut after = *head;
+            let as_it_came = NewEvent::following(&mut after, id, &kind, incoming.body.clone());
+            self.check(line, incoming, as_it_came.clone(), taken.readable)?;
+            unit.events.push(if taken.stored == incoming.body.data {
+                *head = after;
+                as_it_came
+            } else {
+                let body = EventBody { data: taken.stored, ..incoming.body.clone() };
+                NewEvent::following(head, id, &kind, body)
+            });
         }
         if unit.events.is_empty() {
             return Ok(None);
@@ -316,16 +428,10 @@ impl Import<'_> {
         Ok(Some(unit))
     }
 
-    async fn head(&mut self, incoming: &Incoming) -> Result<(AggregateType, StreamHead), ImportError> {
-        let id = &incoming.aggregate_id;
-        if let Some(known) = self.heads.get(id) {
-            return Ok(known.clone());
-        }
-        let found = self.events.stream(id).await?;
-        let found = found.map(|summary| (summary.aggregate_type, summary.head));
-        let found = found.unwrap_or_else(|| (incoming.aggregate_type.clone(), StreamHead::EMPTY));
-        self.heads.insert(id.clone(), found.clone());
-        Ok(found)
+    /// Where a stream stands that was looked up.
+    fn head(&self, incoming: &Incoming) -> (AggregateType, StreamHead) {
+        let known = self.heads.get(&incoming.aggregate_id).cloned();
+        known.unwrap_or_else(|| (incoming.aggregate_type.clone(), StreamHead::EMPTY))
     }
 
     fn check(&self, line: u64, incoming: &Incoming, event: NewEvent, readable: Bytes) -> Result<(), ImportError> {

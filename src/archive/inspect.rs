@@ -7,7 +7,7 @@ use event_sourcing_actors::ports::StoreError;
 use super::{
     audit::{Audit, AuditError},
     content::{End, Evidence, Manifest},
-    frame::{FileError, FrameDigest, Kind, Reader},
+    frame::{Family, FileError, FrameDigest, Kind, Reader},
     rows::unpack,
 };
 use crate::integrity::{
@@ -63,7 +63,7 @@ pub struct Inspected {
 impl<R: Read> Opened<R> {
     /// Reads what the backup is of, and its evidence.
     pub fn open(from: R) -> Result<Self, FileError> {
-        let mut reader = Reader::begin(from)?;
+        let mut reader = Reader::begin(from, Family::Backup)?;
         let (kind, content) = reader.next()?;
         let manifest: Manifest = parsed(&reader, kind == Kind::Manifest, &content)?;
         let (kind, content) = reader.next()?;

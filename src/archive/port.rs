@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use event_sourcing_actors::ports::StoreError;
+use event_sourcing_actors::ports::{StoreError, Tombstone};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
@@ -99,11 +99,12 @@ pub trait RestoreStore: TreeStore {
     /// [`StoreError`].
     fn seal_restore(&self, end: RestoreEnd) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Takes the mark away and lets the log take appends. On return all of it is durable.
+    /// Takes the mark away and lets the log take appends. Those of whom the log says that they were erased, each named
+    /// once, have no key from then on, and get none. On return all of it is durable.
     ///
     /// # Errors
     /// [`Refused::CameUp`] and [`Refused::Store`]; the mark stays then.
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>>;
+    fn finish_restore<'a>(&'a self, erased: &'a [Tombstone]) -> BoxFuture<'a, Result<(), Refused>>;
 
     /// Empties a marked store again, under a new store id; `false` if it carries no mark.
     ///

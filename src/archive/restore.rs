@@ -1,8 +1,13 @@
 //! Putting a backup into an empty store, as it was: verified while it is read, and again as it then lies there.
 
-use std::{io::Read, sync::Arc};
+use std::{collections::BTreeMap, io::Read, sync::Arc};
 
-use event_sourcing_actors::ports::{Clock, StoreError};
+use chrono::{DateTime, Utc};
+use event_sourcing_actors::{
+    AggregateId,
+    erasure::told_by,
+    ports::{Clock, StoreError, Tombstone},
+};
 use serde::Serialize;
 use tokio::{
     runtime::Handle,
@@ -21,7 +26,7 @@ use super::{
 use crate::integrity::{
     FirstBad, Progress, Report, VerifyError, Wanted,
     note::Origin,
-    port::{StoredRows, TreeStore},
+    port::{StoredRow, StoredRows, TreeStore},
     proofs,
     tree::Hash,
     vault::{Moved, Vault},
@@ -81,6 +86,8 @@ struct ReadToEnd {
     size: u64,
     root: Hash,
     pages: RestorePage,
+    /// Those of whom the log says that they were erased; the last to be told of each.
+    erased: BTreeMap<AggregateId, DateTime<Utc>>,
 }
 
 /// Restores a backup.
@@ -108,7 +115,7 @@ pub async fn restore<R: Read + Send + 'static>(
     let stored = keep(&*store, receiver, resumed_after, head_position, progress).await;
     let read = reading.await.unwrap_or_else(|error| Err(ReadError::File(std::io::Error::other(error).into())));
     stored?;
-    let ReadToEnd { size, root, pages } = read?;
+    let ReadToEnd { size, root, pages, erased } = read?;
     store.restore_page(pages).await?;
     let newest = moved.checkpoints.last().map(|newest| newest.note.clone());
     store.seal_restore(RestoreEnd { size, acceptances, checkpoint: newest }).await?;
@@ -123,7 +130,8 @@ pub async fn restore<R: Read + Send + 'static>(
     }
     let vault = vault(store_id);
     let newest_here = adopt(vault, moved, Origin { store_id, acceptances }).await.map_err(RestoreError::Folder)?;
-    store.finish_restore().await?;
+    let erased = erased.into_iter().map(|(subject, destroyed_at)| Tombstone { destroyed_at, subject });
+    store.finish_restore(&erased.collect::<Vec<_>>()).await?;
     Ok(Restored {
         backup_id,
         store_id,
@@ -151,10 +159,21 @@ fn read<R: Read + Send + 'static>(
 ) -> JoinHandle<Result<ReadToEnd, ReadError>> {
     tokio::task::spawn_blocking(move || {
         let mut audit = Audit::new(opened.moved.checkpoints.clone(), Some(lookup));
-        opened.read(&mut audit, |rows, tiles| sender.blocking_send(RestorePage { rows, tiles }).is_ok())?;
+        let mut erased = BTreeMap::new();
+        opened.read(&mut audit, |rows, tiles| {
+            erased.extend(rows.iter().filter_map(|row| told(&row)).map(|one| (one.subject, one.destroyed_at)));
+            sender.blocking_send(RestorePage { rows, tiles }).is_ok()
+        })?;
         let pages = RestorePage { rows: StoredRows::default(), tiles: audit.open_tiles() };
-        Ok(ReadToEnd { size: audit.size(), root: audit.root(), pages })
+        Ok(ReadToEnd { size: audit.size(), root: audit.root(), pages, erased })
     })
+}
+
+/// Whom an event says to be erased.
+fn told(row: &StoredRow<'_>) -> Option<Tombstone> {
+    let event_type = std::str::from_utf8(row.event_type).ok()?;
+    let subject = || AggregateId::new(std::str::from_utf8(row.aggregate_id).ok()?).ok();
+    told_by(event_type, subject, row.data, DateTime::from_timestamp_micros(row.recorded_at)?)
 }
 
 /// Stores what comes, but for what is there already.

@@ -204,8 +204,8 @@ async fn fill(context: &Context, storage: &Storage, file: impl std::io::Read + S
     }
     talk("read models are made again from the log when a server starts");
     talk(
-        "keys of personal data are not in a backup: members that are sealed under one read \"[sealed]\" until the table \
-         subject_keys is brought back, with its master key file",
+        "keys of personal data are not in a backup: before a server starts, put them back with `event-sourcing-cqrs keys \
+         restore` from a key file, beside the master key file; without them what they sealed reads \"[sealed]\"",
     );
     context.output.document(&restored, || told(&restored))
 }
@@ -253,8 +253,8 @@ pub(crate) async fn verify_file(context: &Context, path: &Path) -> Result<Report
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let exit = match &error {
-            FileError::Io(error) => return Self::new(Exit::Failed, format!("the backup cannot be read: {error}")),
-            FileError::NoBackup | FileError::NewerFormat => Exit::Usage,
+            FileError::Io(error) => return Self::new(Exit::Failed, format!("the file cannot be read: {error}")),
+            FileError::Other(_) | FileError::Confused(_) | FileError::NewerFormat(_) => Exit::Usage,
             FileError::Damaged { .. } => Exit::Integrity,
         };
         Self::new(exit, error.to_string())
@@ -282,15 +282,13 @@ impl From<RestoreError> for Failure {
             RestoreError::Refused(Refused::Store(error)) => return error.into(),
             RestoreError::Refused(Refused::CameUp) => Exit::Conflict,
             RestoreError::Refused(refused) => return Self::new(Exit::Conflict, refused.to_string()),
-            RestoreError::File(FileError::NoBackup | FileError::NewerFormat) => Exit::Usage,
+            RestoreError::File(error) if error.is_another() => return error.into(),
             RestoreError::File(error) => return Self::from(error).and(UNFINISHED),
             RestoreError::Store(error) => return Self::from(error).and(UNFINISHED),
             RestoreError::Altered(_) | RestoreError::Unsound(_) => Exit::Integrity,
             RestoreError::Folder(_) => Exit::Usage,
             RestoreError::Cancelled => Exit::Failed,
         };
-        let is_begun = !matches!(error, RestoreError::File(_));
-        let failure = Self::new(exit, error.to_string());
-        if is_begun { failure.and(UNFINISHED) } else { failure }
+        Self::new(exit, error.to_string()).and(UNFINISHED)
     }
 }

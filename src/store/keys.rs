@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
     master_keys::MasterKeys,
-    ports::{StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
+    ports::{KeyCensus, StoreError, StoredKey, StoredKeyState, Tombstone, WrappedKey},
 };
 use uuid::Uuid;
 
@@ -55,6 +55,18 @@ pub(super) fn kept_master(text: Option<String>) -> Result<Option<MasterKeys>, St
     let corrupt =
         |problem| StoreError::Corrupt { reason: format!("subject_key_master keeps no master key: {problem}") };
     text.map(|text| MasterKeys::parse(&text).map_err(corrupt)).transpose()
+}
+
+/// Keys by master key; those without one were destroyed.
+pub(super) fn census(current: Option<String>, rows: Vec<(Option<String>, i64)>) -> KeyCensus {
+    let mut census = KeyCensus { current, ..KeyCensus::default() };
+    for (master, count) in rows {
+        match master {
+            Some(master) => census.wrapped.push((master, count.cast_unsigned())),
+            None => census.destroyed = count.cast_unsigned(),
+        }
+    }
+    census
 }
 
 /// What stands after keys were stored; each has a row then.

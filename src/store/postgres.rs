@@ -39,7 +39,7 @@ use self::{
     error::{open_error, store_error},
     journal::{Journal, JournalLimits},
 };
-use super::{OpenError, schema};
+use super::{OpenError, schema, verdicts::replaced};
 
 pub use facts::PostgresFacts;
 pub use listener::PostgresListener;
@@ -226,7 +226,10 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(store_error)
+        // Nothing else answers for the log that was opened.
+        let same = sqlx::query("SELECT 1 FROM log_head WHERE partition = 0 AND store_id = $1").bind(self.store_id);
+        let same = same.fetch_optional(&self.pool).await.map_err(store_error)?;
+        same.map(|_| ()).ok_or_else(replaced)
     }
 
     /// The number of the newest migration that was applied.

@@ -1,5 +1,7 @@
 //! Stored rows to the vocabulary, the same for every database.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId, AggregateType, EventId, EventType, NewEvent, Position, RecordedEvent, Sequence, Snapshot, StreamHead,
@@ -122,4 +124,11 @@ pub(super) fn snapshot_digest(snapshot: &Snapshot) -> [u8; 32] {
     hash.update(snapshot.state_version.to_be_bytes());
     hash.update(&snapshot.state);
     hash.finalize().into()
+}
+
+/// Streams that were found, in the order they were asked for.
+pub(super) fn in_order(found: Vec<StreamSummary>, ids: &[AggregateId]) -> Vec<Option<StreamSummary>> {
+    let found: HashMap<AggregateId, StreamSummary> =
+        found.into_iter().map(|stream| (stream.aggregate_id.clone(), stream)).collect();
+    ids.iter().map(|id| found.get(id).cloned()).collect()
 }

@@ -28,6 +28,11 @@ pub(super) struct Verdicts {
     pub waiting: Vec<usize>,
 }
 
+/// Another log lies in the database by now than the one that was opened.
+pub(super) fn replaced() -> StoreError {
+    StoreError::ReadOnly { reason: REPLACED.to_owned() }
+}
+
 impl Verdicts {
     /// The answer of another log than the one that was opened.
     #[cfg(feature = "postgres")]
@@ -55,7 +60,7 @@ impl Verdicts {
 
     fn unit(&self, index: usize, unit: &AppendUnit, last: &mut Position) -> UnitOutcome {
         if self.is_replaced {
-            return UnitOutcome::Failed(StoreError::ReadOnly { reason: REPLACED.to_owned() });
+            return UnitOutcome::Failed(replaced());
         }
         let mut commands: Vec<usize> =
             self.known.iter().filter(|(of, _)| *of == index).map(|(_, command)| *command).collect();

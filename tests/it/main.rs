@@ -1,6 +1,8 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod archive_keys;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod branches;
 #[cfg(all(unix, feature = "redis"))]
@@ -17,6 +19,8 @@ mod cli_branches;
 mod cli_doctor;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_export;
+#[cfg(all(unix, feature = "http", feature = "sqlite", feature = "postgres"))]
+mod cli_keys;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]
 mod cli_projections;
 #[cfg(all(unix, feature = "http", feature = "sqlite"))]

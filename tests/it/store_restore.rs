@@ -4,7 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use event_sourcing_actors::{
     AggregateId,
-    ports::{EventStore, StoreError, SubjectKeys, UnitOutcome, WrappedKey},
+    ports::{
+        EventStore, LeaseClaim, StoreError, SubjectKeys, Tombstone, UnitOutcome, ViewCommit, ViewOutcome, ViewStore,
+        WrappedKey,
+    },
+    view::Touched,
 };
 use event_sourcing_cqrs::{
     archive::{Refused, RestoreEnd, RestoreMark, RestoreStore},
@@ -24,11 +28,19 @@ const LEASE: Duration = Duration::from_secs(600);
 /// starts when it is done.
 async fn early_one_changes_nothing<S, F>(early: Arc<S>, restoring: Arc<S>, late: impl FnOnce() -> F)
 where
-    S: EventStore + RestoreStore + TreeStore + SubjectKeys,
+    S: EventStore + RestoreStore + TreeStore + SubjectKeys + ViewStore,
     F: Future<Output = S>,
 {
+    let (name, owner) = ("kept-by-early", Uuid::now_v7());
+    let claim = |owner, lease| LeaseClaim { projection: name.to_owned(), owner, lease };
+    early.declare(name, 1).await.unwrap();
+    let held = early.acquire(claim(owner, Duration::from_millis(1))).await.unwrap().unwrap();
     let mark = RestoreMark { backup_id: Uuid::now_v7(), store_id: Uuid::now_v7(), head_position: 0 };
-    assert_eq!(restoring.begin_restore(mark).await.unwrap(), 0);
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(60);
+    while let Err(error) = restoring.begin_restore(mark).await {
+        // Its lease is over in a moment, and it does not know that yet.
+        assert!(matches!(error, Refused::InUse) && tokio::time::Instant::now() < give_up, "{error}");
+    }
     assert!(early.acquire_tree(Uuid::now_v7(), LEASE).await.unwrap().is_none(), "it seals what is being restored");
 
     // One that came up meanwhile under the new id is seen, when it goes on and at the end.
@@ -36,11 +48,14 @@ where
     let owner = Uuid::now_v7();
     late.acquire_tree(owner, LEASE).await.unwrap().expect("the control: nothing else keeps it away");
     assert!(matches!(restoring.begin_restore(mark).await, Err(Refused::InUse)));
-    assert!(matches!(restoring.finish_restore().await, Err(Refused::CameUp)));
+    assert!(matches!(restoring.finish_restore(&[]).await, Err(Refused::CameUp)));
     late.release_tree(owner).await.unwrap();
     assert_eq!(restoring.begin_restore(mark).await.unwrap(), 0);
     restoring.seal_restore(RestoreEnd { size: 0, acceptances: 0, checkpoint: None }).await.unwrap();
-    restoring.finish_restore().await.unwrap();
+    // Whoever the log says was erased has no key from the first moment on.
+    let bo = Tombstone { destroyed_at: chrono::DateTime::UNIX_EPOCH, subject: AggregateId::new("bo").unwrap() };
+    restoring.finish_restore(std::slice::from_ref(&bo)).await.unwrap();
+    assert_eq!(SubjectKeys::destroy(&late, &bo.subject).await.unwrap(), bo.destroyed_at);
 
     // Alone, and with others in one batch: both ways of appending. Confirmations are refused as well.
     let mut confirmation = batch(&["a"]);
@@ -53,6 +68,25 @@ where
     }
     assert!(early.acquire_tree(Uuid::now_v7(), LEASE).await.unwrap().is_none());
     early.refuse_appends(0).await.unwrap();
+    // Nor does it keep read models, under a new name or by the lease that it had.
+    let again = early.acquire(claim(Uuid::now_v7(), LEASE)).await.unwrap_err();
+    assert!(matches!(&again, StoreError::ReadOnly { reason } if reason.contains("restart")), "{again}");
+    let step = ViewCommit {
+        projection: name.to_owned(),
+        owner,
+        epoch: held.epoch,
+        lease: LEASE,
+        served: None,
+        shadow: None,
+        touched: Touched::Everything,
+        transition: None,
+        operation: None,
+    };
+    assert_eq!(early.commit(step).await.unwrap(), ViewOutcome::Lost);
+    // It destroys nobody's key, and knows that it is not to read.
+    let ann = AggregateId::new("ann").unwrap();
+    assert!(matches!(SubjectKeys::destroy(&*early, &ann).await, Err(StoreError::ReadOnly { .. })));
+    assert!(matches!(early.head().await, Err(StoreError::ReadOnly { .. })));
     let key = |name: &str| {
         let key = WrappedKey { id: Uuid::now_v7(), master: "of early".to_owned(), wrapped: vec![1] };
         [(AggregateId::new(name).unwrap(), key)]
@@ -67,7 +101,14 @@ where
     committed(late.append(batch(&["b", "c"])).await);
     assert!(late.acquire_tree(Uuid::now_v7(), LEASE).await.unwrap().is_some());
     assert_eq!(SubjectKeys::create(&late, &key("ann")).await.unwrap().len(), 1);
-    assert_eq!(early.head().await.unwrap().0, 3, "it is the same database");
+    assert!(late.acquire(claim(Uuid::now_v7(), LEASE)).await.unwrap().is_some());
+    assert_eq!(late.head().await.unwrap().0, 3);
+    assert_eq!(
+        early.stream(&AggregateId::new("c").unwrap()).await.unwrap().unwrap().head.sequence.0,
+        1,
+        "the same database"
+    );
+    SubjectKeys::destroy(&late, &ann).await.unwrap();
 }
 
 #[tokio::test]

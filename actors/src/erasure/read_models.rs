@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::steps::Erasure;
+use super::{Parts, steps::Erasure};
 use crate::{
     id::{AggregateType, EventType},
     ports::{Control, Generation, ParkedFilter, ProjectionState, StoreError},
@@ -25,6 +25,24 @@ enum Standing {
     Clean,
     /// It has to come further by itself, or an operator has to act.
     Behind(String),
+}
+
+impl Parts {
+    pub(super) async fn read_models_about_people(&self) -> Result<Vec<String>, StoreError> {
+        let has_rows = |state: &ProjectionState| state.checkpoint.position > Position::ZERO;
+        let states = self.projections.views.states().await?;
+        let made = |name: &String| states.iter().any(|state| state.name == *name && has_rows(state));
+        let contexts = self.projections.contexts().iter();
+        let about_people = contexts.filter(|context| {
+            let wanted = &context.interest.event_types;
+            wanted.is_empty() || wanted.iter().any(|kind| self.is_personal(kind))
+        });
+        Ok(about_people.map(|context| context.name.clone()).filter(made).collect())
+    }
+
+    fn is_personal(&self, kind: &EventType) -> bool {
+        self.write_side.recovery.catalog.personal(kind).is_some()
+    }
 }
 
 impl Erasure<'_> {
@@ -83,9 +101,8 @@ impl Erasure<'_> {
     /// Whether a projection may have seen personal data of a stream of this type.
     fn concerns(&self, context: &ProjectionContext, aggregate_type: &AggregateType) -> bool {
         let interest = &context.interest;
-        let is_personal = |kind: &EventType| self.parts.write_side.recovery.catalog.personal(kind).is_some();
         (interest.aggregate_types.is_empty() || interest.aggregate_types.contains(aggregate_type))
-            && (interest.event_types.is_empty() || interest.event_types.iter().any(is_personal))
+            && (interest.event_types.is_empty() || interest.event_types.iter().any(|kind| self.parts.is_personal(kind)))
     }
 
     async fn look_at(

@@ -30,6 +30,11 @@ const TURN: Duration = Duration::from_millis(20);
 const CACHE_PAUSE: Duration = Duration::from_secs(1);
 const PAGE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
+/// What no erasure reaches.
+const ELSEWHERE: &str = "key files (`keys backup`) and copies of the database that were made before the key was destroyed \
+     still hold it, wrapped: whoever has one, the master key file and an old backup of the log can read what was erased, until \
+     those copies are deleted, or the master key is rotated and the old one destroyed";
+
 fn erasing_command_id(subject: &AggregateId, destroyed_at: DateTime<Utc>) -> CommandId {
     derived_command_id(subject, destroyed_at, "erase")
 }
@@ -73,6 +78,7 @@ impl Erasure<'_> {
         self.step(5).await?;
         drop(place);
         self.account.database = self.parts.scrubbing.run(self.scrub()).await?;
+        self.account.elsewhere = Some(ELSEWHERE.to_owned());
         self.done = TOTAL;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +13,7 @@ use super::MemoryStore;
 use crate::{
     id::AggregateId,
     master_keys::MasterKeys,
-    ports::{Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
+    ports::{KeyCensus, Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
 };
 
 /// Everything behind one lock.
@@ -122,6 +123,53 @@ impl SubjectKeys for MemoryStore {
                 }
             }
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn census(&self) -> BoxFuture<'_, Result<KeyCensus, StoreError>> {
+        async move {
+            let contents = self.keys.contents();
+            let (mut wrapped, mut destroyed) = (BTreeMap::<String, u64>::new(), 0);
+            for state in contents.keys.values() {
+                match state {
+                    StoredKeyState::Wrapped(key) => *wrapped.entry(key.master.clone()).or_default() += 1,
+                    StoredKeyState::Destroyed(_) => destroyed += 1,
+                }
+            }
+            Ok(KeyCensus { current: contents.master.clone(), wrapped: wrapped.into_iter().collect(), destroyed })
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a AggregateId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let contents = self.keys.contents();
+            let after = contents
+                .keys
+                .range::<AggregateId, _>((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let listed = after.take(limit as usize);
+            Ok(listed.map(|(subject, state)| StoredKey { subject: subject.clone(), state: state.clone() }).collect())
+        }
+        .boxed()
+    }
+
+    fn put_back<'a>(&'a self, keys: &'a [StoredKey]) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let mut contents = self.keys.contents();
+            for StoredKey { subject, state } in keys {
+                match (contents.keys.get(subject), state) {
+                    (Some(StoredKeyState::Destroyed(_)), _) | (Some(_), StoredKeyState::Wrapped(_)) => {}
+                    (None, _) | (Some(StoredKeyState::Wrapped(_)), StoredKeyState::Destroyed(_)) => {
+                        contents.keys.insert(subject.clone(), state.clone());
+                    }
+                }
+            }
+            Ok(keys.iter().filter_map(|key| contents.stored(&key.subject)).collect())
         }
         .boxed()
     }

@@ -307,7 +307,7 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// Position of the last event; 0 = none.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::ReadOnly`] when another log lies there by now than the one that was opened; [`StoreError`].
     fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>>;
 
     /// One stream's type and head, if it has events.
@@ -315,6 +315,23 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn stream<'a>(&'a self, id: &'a AggregateId) -> BoxFuture<'a, Result<Option<StreamSummary>, StoreError>>;
+
+    /// These streams, in the order asked; `None` for those without events.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn find_streams<'a>(
+        &'a self,
+        ids: &'a [AggregateId],
+    ) -> BoxFuture<'a, Result<Vec<Option<StreamSummary>>, StoreError>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                found.push(self.stream(id).await?);
+            }
+            Ok(found)
+        })
+    }
 
     /// Streams in order of id, after one, of a type or of all.
     ///

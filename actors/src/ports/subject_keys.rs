@@ -38,6 +38,25 @@ pub struct WrappedKey {
     pub wrapped: Vec<u8>,
 }
 
+/// What there is of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyCensus {
+    /// The master key that is current, if one was ever named.
+    pub current: Option<String>,
+    /// How many keys each master key wraps, in order of name.
+    pub wrapped: Vec<(String, u64)>,
+    /// How many were destroyed.
+    pub destroyed: u64,
+}
+
+impl KeyCensus {
+    /// How many keys are there.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.wrapped.iter().map(|(_, keys)| keys).sum()
+    }
+}
+
 /// Keeps the keys of subjects, in the event store's own database. Every method may be called from many tasks and
 /// processes at once.
 pub trait SubjectKeys: Debug + Send + Sync + 'static {
@@ -80,6 +99,30 @@ pub trait SubjectKeys: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn rewrap<'a>(&'a self, keys: &'a [(AggregateId, WrappedKey)]) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Counts what there is. Reads all of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn census(&self) -> BoxFuture<'_, Result<KeyCensus, StoreError>>;
+
+    /// Up to `limit` keys, destroyed ones too, in order of subject, after this subject.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a AggregateId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>>;
+
+    /// Puts back what was listed before, each of a subject of its own, and returns what then stands, in order. A key goes
+    /// where its subject has none; a destruction goes everywhere, with its own instant unless there was one before. All or
+    /// nothing, and flushed on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_back<'a>(&'a self, keys: &'a [StoredKey]) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>>;
 
     /// Names the current master key of the store, once for all processes; a rotation replaces it. Returns the one that
     /// then stands: `to` if none stood, or if `from` did.

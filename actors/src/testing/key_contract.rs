@@ -13,7 +13,7 @@ use crate::{
     envelope::{Snapshot, StreamHead},
     id::{AggregateId, AggregateType},
     master_keys::MasterKeys,
-    ports::{SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
+    ports::{KeyCensus, SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey},
     version::Sequence,
 };
 
@@ -59,6 +59,10 @@ listed!(
     a_master_elsewhere_is_not_replaced_by_a_kept_one,
     makers_of_the_same_keys_do_not_wait_for_each_other,
     erased_stream_takes_no_snapshot_any_more,
+    keys_are_counted_by_master,
+    keys_are_listed_in_order_of_subject,
+    keys_come_back_where_there_are_none,
+    destroyed_key_does_not_come_back_and_a_destruction_does,
 );
 
 type Tested = Arc<dyn Store>;
@@ -218,4 +222,70 @@ async fn erased_stream_takes_no_snapshot_any_more(store: Tested) {
     }
     assert_eq!(store.latest(&id("a"), Sequence(9)).await.unwrap(), None);
     assert!(store.latest(&id("b"), Sequence(9)).await.unwrap().is_some());
+}
+
+async fn keys_are_counted_by_master(store: Tested) {
+    assert_eq!(store.census().await.unwrap(), KeyCensus::default());
+    store.appoint(&[], "m2").await.unwrap();
+    let of_another = WrappedKey { master: "m2".to_owned(), ..key(3) };
+    store.create(&[(id("a"), key(1)), (id("b"), key(2)), (id("c"), of_another), (id("d"), key(4))]).await.unwrap();
+    store.destroy(&id("d")).await.unwrap();
+    store.destroy(&id("never")).await.unwrap();
+    let wrapped = vec![("m1".to_owned(), 2), ("m2".to_owned(), 1)];
+    let census = store.census().await.unwrap();
+    assert_eq!(census, KeyCensus { current: Some("m2".to_owned()), wrapped, destroyed: 2 });
+    assert_eq!(census.keys(), 3);
+}
+
+async fn keys_are_listed_in_order_of_subject(store: Tested) {
+    let names = ["b", "a", "B", "\u{fc}", "aa", "a/\"x"];
+    let keys: Vec<_> = (1..).zip(names).map(|(number, name)| (id(name), key(number))).collect();
+    store.create(&keys).await.unwrap();
+    let at = store.destroy(&id("aa")).await.unwrap();
+    let mut expected: Vec<_> = (keys.into_iter())
+        .map(|(subject, key)| StoredKey { subject, state: StoredKeyState::Wrapped(key) })
+        .map(
+            |key| if key.subject == id("aa") { StoredKey { state: StoredKeyState::Destroyed(at), ..key } } else { key },
+        )
+        .collect();
+    expected.sort_by(|a, b| a.subject.cmp(&b.subject));
+    assert_eq!(store.list(None, 100).await.unwrap(), expected);
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(after.as_ref(), 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.subject.clone());
+        paged.extend(page);
+    }
+    assert_eq!(paged, expected);
+}
+
+async fn keys_come_back_where_there_are_none(store: Tested) {
+    store.create(&[(id("a"), key(1)), (id("b"), key(2))]).await.unwrap();
+    let wrapped = |name: &str, number| StoredKey { subject: id(name), state: StoredKeyState::Wrapped(key(number)) };
+    let put = [wrapped("b", 9), wrapped("c", 3), wrapped("a", 1)];
+    let stands = store.put_back(&put).await.unwrap();
+    assert_eq!(
+        stands,
+        [wrapped("b", 2), wrapped("c", 3), wrapped("a", 1)],
+        "the first to come wins, in the order asked"
+    );
+    assert_eq!(store.put_back(&put).await.unwrap(), stands, "doing it again changes nothing");
+    assert_eq!(store.list(None, 9).await.unwrap(), [wrapped("a", 1), wrapped("b", 2), wrapped("c", 3)]);
+    assert_eq!(store.put_back(&[]).await.unwrap(), []);
+}
+
+async fn destroyed_key_does_not_come_back_and_a_destruction_does(store: Tested) {
+    store.create(&[(id("a"), key(1)), (id("b"), key(2))]).await.unwrap();
+    let at = store.destroy(&id("a")).await.unwrap();
+    let then = "2020-01-02T03:04:05.000006Z".parse().unwrap();
+    let destroyed = |name: &str, at| StoredKey { subject: id(name), state: StoredKeyState::Destroyed(at) };
+    let wrapped = |name: &str, number| StoredKey { subject: id(name), state: StoredKeyState::Wrapped(key(number)) };
+    let stands = store.put_back(&[wrapped("a", 1), destroyed("b", then), destroyed("c", then)]).await.unwrap();
+    assert_eq!(stands, [destroyed("a", at), destroyed("b", then), destroyed("c", then)]);
+    let stands = store.put_back(&[destroyed("a", then), wrapped("b", 2), wrapped("c", 3)]).await.unwrap();
+    assert_eq!(stands, [destroyed("a", at), destroyed("b", then), destroyed("c", then)], "each once, for ever");
+    let made = store.create(&[(id("c"), key(4))]).await.unwrap();
+    assert_eq!(made, [destroyed("c", then)]);
+    assert_eq!(store.destroy(&id("b")).await.unwrap(), then);
 }

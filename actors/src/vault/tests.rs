@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::{memory::MemoryStore, ports::SystemClock};
+use crate::{
+    memory::MemoryStore,
+    ports::{KeyCensus, SystemClock},
+};
 
 fn subject(name: &str) -> AggregateId {
     AggregateId::new(name).unwrap()
@@ -123,6 +126,22 @@ impl SubjectKeys for Counted {
         keys: &'a [(AggregateId, WrappedKey)],
     ) -> futures_util::future::BoxFuture<'a, Result<(), StoreError>> {
         self.inner.rewrap(keys)
+    }
+    fn census(&self) -> futures_util::future::BoxFuture<'_, Result<KeyCensus, StoreError>> {
+        self.inner.census()
+    }
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a AggregateId>,
+        limit: u32,
+    ) -> futures_util::future::BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        SubjectKeys::list(&self.inner, after, limit)
+    }
+    fn put_back<'a>(
+        &'a self,
+        keys: &'a [StoredKey],
+    ) -> futures_util::future::BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        self.inner.put_back(keys)
     }
     fn appoint<'a>(
         &'a self,

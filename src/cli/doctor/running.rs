@@ -36,6 +36,7 @@ pub(super) async fn checks(context: &Context, local: &Local) -> Vec<Check> {
         }
     }
     checks.push(sagas(local).await);
+    checks.push(keys(local).await);
     checks.extend(cache(local).await);
     checks
 }
@@ -157,6 +158,23 @@ fn projections(reports: &[ProjectionReport]) -> Check {
         }
     }
     Check::pass(NAME, format!("{} read models, none stopped, parked or late", reports.len()))
+}
+
+async fn keys(local: &Local) -> Check {
+    const NAME: &str = "personal data";
+    match local.bounded(local.app().runtime().erasures().keyless()).await {
+        Ok(found) if found.keyless > 0 => {
+            let said = format!(
+                "{} of {} people that were looked at have no key here, so what is sealed of them reads \"[sealed]\"",
+                found.keyless, found.looked_at
+            );
+            let next = "stop the servers, put the master key file in its place, and `event-sourcing-cqrs keys restore` a \
+                        key file of this store";
+            Check::warn(NAME, said, next)
+        }
+        Ok(_) => Check::pass(NAME, "nobody's key is missing, as far as was looked"),
+        Err(failure) => Check::warn(NAME, failure.to_string(), "look at the database"),
+    }
 }
 
 async fn sagas(local: &Local) -> Check {

@@ -6,13 +6,19 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
     master_keys::MasterKeys,
-    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
+    ports::{
+        ERASED_WORDS, KeyCensus, Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey,
+    },
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use sqlx::{Connection, Error, PgConnection, Row, postgres::PgRow};
+use sqlx::{Connection, Error, PgConnection, PgExecutor, Row, postgres::PgRow};
+use uuid::Uuid;
 
 use super::{
-    super::keys::{RawKey, in_order, kept_master, standing, tombstones},
+    super::{
+        keys::{RawKey, census, in_order, kept_master, standing, tombstones},
+        verdicts::replaced,
+    },
     PostgresStore,
     error::store_error,
 };
@@ -34,10 +40,22 @@ const CREATE: &str = "INSERT INTO subject_keys (partition, subject, key_id, mast
      FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) n(subject, key_id, master, wrapped) \
      WHERE EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $5) \
      ORDER BY n.subject COLLATE \"C\" ON CONFLICT DO NOTHING";
+/// Nobody of another log than the one that was opened, who may have the same name.
 const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) \
-     VALUES (0, $1, clock_timestamp(), clock_timestamp()) ON CONFLICT (partition, subject) DO UPDATE \
+     SELECT 0, $1, clock_timestamp(), clock_timestamp() FROM log_head l WHERE l.partition = 0 AND l.store_id = $2 \
+     ON CONFLICT (partition, subject) DO UPDATE \
      SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
      WHERE subject_keys.destroyed_at IS NULL";
+/// The same of many, each with its instant, in order of subject.
+const BURY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) \
+     SELECT 0, n.subject, n.at, n.at FROM unnest($1::text[], $2::timestamptz[]) n(subject, at) \
+     WHERE EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $3) \
+     ORDER BY n.subject COLLATE \"C\" ON CONFLICT (partition, subject) DO UPDATE \
+     SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
+     WHERE subject_keys.destroyed_at IS NULL";
+const CENSUS: &str = "SELECT master, count(*) FROM subject_keys WHERE partition = 0 GROUP BY master \
+     ORDER BY master COLLATE \"C\"";
+const LIST: &str = select!("subject > $1 ORDER BY subject LIMIT $2");
 const DESTROYED_AT: &str = "SELECT destroyed_at FROM subject_keys WHERE partition = 0 AND subject = $1";
 const DESTROYED: &str =
     select!("destroyed_at IS NOT NULL AND (destroyed_at, subject) > ($1, $2) ORDER BY destroyed_at, subject LIMIT $3");
@@ -85,16 +103,30 @@ fn key(row: &PgRow) -> Result<StoredKey, StoreError> {
     raw().map_err(store_error)?.checked()
 }
 
-impl PostgresStore {
-    /// One statement over keys in columns.
-    async fn with_keys(&self, statement: &'static str, keys: &[(AggregateId, WrappedKey)]) -> Result<(), StoreError> {
-        let subjects: Vec<&str> = keys.iter().map(|(subject, _)| subject.as_str()).collect();
-        let ids: Vec<_> = keys.iter().map(|(_, key)| key.id).collect();
-        let masters: Vec<&str> = keys.iter().map(|(_, key)| key.master.as_str()).collect();
-        let wrapped: Vec<&[u8]> = keys.iter().map(|(_, key)| &key.wrapped[..]).collect();
-        let query = sqlx::query(statement).bind(subjects).bind(ids).bind(masters).bind(wrapped).bind(self.store_id);
-        query.execute(&self.pool).await.map(|_| ()).map_err(store_error)
-    }
+/// One statement over keys in columns.
+async fn with_keys<'a>(
+    session: impl PgExecutor<'_>,
+    statement: &'static str,
+    store_id: Uuid,
+    keys: impl Iterator<Item = (&'a AggregateId, &'a WrappedKey)> + Clone,
+) -> Result<(), StoreError> {
+    let subjects: Vec<&str> = keys.clone().map(|(subject, _)| subject.as_str()).collect();
+    let ids: Vec<_> = keys.clone().map(|(_, key)| key.id).collect();
+    let masters: Vec<&str> = keys.clone().map(|(_, key)| key.master.as_str()).collect();
+    let wrapped: Vec<&[u8]> = keys.map(|(_, key)| &key.wrapped[..]).collect();
+    let query = sqlx::query(statement).bind(subjects).bind(ids).bind(masters).bind(wrapped).bind(store_id);
+    query.execute(session).await.map(|_| ()).map_err(store_error)
+}
+
+/// Destroys keys with their own instants, if this is the log's id.
+pub(super) async fn bury<'a>(
+    session: impl PgExecutor<'_>,
+    store_id: Uuid,
+    erased: impl Iterator<Item = (&'a AggregateId, DateTime<Utc>)>,
+) -> Result<(), StoreError> {
+    let (subjects, instants): (Vec<&str>, Vec<_>) = erased.map(|(subject, at)| (subject.as_str(), at)).unzip();
+    let query = sqlx::query(BURY).bind(subjects).bind(instants).bind(store_id);
+    query.execute(session).await.map(|_| ()).map_err(store_error)
 }
 
 impl SubjectKeys for PostgresStore {
@@ -112,7 +144,7 @@ impl SubjectKeys for PostgresStore {
         keys: &'a [(AggregateId, WrappedKey)],
     ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
         async move {
-            self.with_keys(CREATE, keys).await?;
+            with_keys(&self.pool, CREATE, self.store_id, keys.iter().map(|(subject, key)| (subject, key))).await?;
             let subjects: Vec<AggregateId> = keys.iter().map(|(subject, _)| subject.clone()).collect();
             standing(SubjectKeys::find(self, &subjects).await?)
         }
@@ -121,10 +153,10 @@ impl SubjectKeys for PostgresStore {
 
     fn destroy<'a>(&'a self, subject: &'a AggregateId) -> BoxFuture<'a, Result<DateTime<Utc>, StoreError>> {
         async move {
-            let query = sqlx::query(DESTROY).bind(subject.as_str());
+            let query = sqlx::query(DESTROY).bind(subject.as_str()).bind(self.store_id);
             query.execute(&self.pool).await.map_err(store_error)?;
             let query = sqlx::query_scalar(DESTROYED_AT).bind(subject.as_str());
-            query.fetch_one(&self.pool).await.map_err(store_error)
+            query.fetch_optional(&self.pool).await.map_err(store_error)?.flatten().ok_or_else(replaced)
         }
         .boxed()
     }
@@ -148,7 +180,52 @@ impl SubjectKeys for PostgresStore {
     }
 
     fn rewrap<'a>(&'a self, keys: &'a [(AggregateId, WrappedKey)]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.with_keys(REWRAP, keys).boxed()
+        with_keys(&self.pool, REWRAP, self.store_id, keys.iter().map(|(subject, key)| (subject, key))).boxed()
+    }
+
+    fn census(&self) -> BoxFuture<'_, Result<KeyCensus, StoreError>> {
+        async move {
+            let read = async || {
+                let current = sqlx::query_scalar(APPOINTED).fetch_optional(&self.pool).await?;
+                let rows: Vec<(Option<String>, i64)> = sqlx::query_as(CENSUS).fetch_all(&self.pool).await?;
+                Ok(census(current, rows))
+            };
+            read().await.map_err(store_error)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a AggregateId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let query = sqlx::query(LIST).bind(after.map_or("", AggregateId::as_str)).bind(i64::from(limit));
+            query.fetch_all(&self.pool).await.map_err(store_error)?.iter().map(key).collect()
+        }
+        .boxed()
+    }
+
+    fn put_back<'a>(&'a self, keys: &'a [StoredKey]) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let wrapped = keys.iter().filter_map(|key| match &key.state {
+                StoredKeyState::Wrapped(wrapped) => Some((&key.subject, wrapped)),
+                StoredKeyState::Destroyed(_) => None,
+            });
+            let erased = keys.iter().filter_map(|key| match key.state {
+                StoredKeyState::Destroyed(at) => Some((&key.subject, at)),
+                StoredKeyState::Wrapped(_) => None,
+            });
+            let mut session = self.pool.acquire().await.map_err(store_error)?;
+            let mut transaction = session.begin().await.map_err(store_error)?;
+            with_keys(&mut *transaction, CREATE, self.store_id, wrapped).await?;
+            bury(&mut *transaction, self.store_id, erased).await?;
+            transaction.commit().await.map_err(store_error)?;
+            let subjects: Vec<AggregateId> = keys.iter().map(|key| key.subject.clone()).collect();
+            standing(SubjectKeys::find(self, &subjects).await?)
+        }
+        .boxed()
     }
 
     fn appoint<'a>(&'a self, from: &'a [String], to: &'a str) -> BoxFuture<'a, Result<String, StoreError>> {

@@ -22,7 +22,13 @@ const STATES: &str =
 const STATE: &str =
     concat!("SELECT ", projection_columns!(), " FROM projection_states WHERE partition = 0 AND name = $1");
 const DECLARE: &str = concat!("SELECT ", projection_columns!(), " FROM declare_projection($1, $2)");
-const ACQUIRE: &str = concat!("SELECT ", projection_columns!(), " FROM acquire_projection($1, $2, $3, $4)");
+/// Nobody keeps read models of another log than the one that was opened: the function is not called then.
+const ACQUIRE: &str = concat!(
+    "SELECT ",
+    projection_columns!(),
+    " FROM acquire_projection($1, $2, $3, $4) \
+     WHERE EXISTS (SELECT FROM log_head l WHERE l.partition = 0 AND l.store_id = $5)"
+);
 const RELEASE: &str =
     "UPDATE projections SET owner = NULL, lease_until = NULL WHERE partition = 0 AND name = $1 AND owner = $2";
 const CONTROL: &str = "SELECT is_known, objection, in_the_way \
@@ -152,9 +158,12 @@ impl PostgresStore {
 
     pub(super) async fn acquire_projection(&self, claim: LeaseClaim) -> Result<Option<ProjectionState>, StoreError> {
         let query = sqlx::query(ACQUIRE).bind(&claim.projection).bind(claim.owner).bind(lease_ms(claim.lease));
-        let query = query.bind(REVISION_LEAP.cast_signed());
-        let row = query.fetch_optional(&self.pool).await.map_err(store_error)?;
-        row.as_ref().map(state).transpose()
+        let query = query.bind(REVISION_LEAP.cast_signed()).bind(self.store_id);
+        match query.fetch_optional(&self.pool).await.map_err(store_error)? {
+            Some(row) => state(&row).map(Some),
+            // Another owner, or another log.
+            None => self.ping().await.map(|()| None),
+        }
     }
 
     pub(super) async fn release_projection(&self, projection: &str, owner: Uuid) -> Result<(), StoreError> {

@@ -1,12 +1,12 @@
 //! A log put back as it was, into a database that carries a mark until it is whole.
 
 use chrono::{DateTime, Utc};
-use event_sourcing_actors::ports::StoreError;
+use event_sourcing_actors::ports::{StoreError, Tombstone};
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, Error, PgConnection};
 use uuid::Uuid;
 
-use super::{super::schema::MARK, PostgresStore, error::store_error};
+use super::{super::schema::MARK, PostgresStore, error::store_error, keys::bury};
 use crate::{
     archive::{Refused, RestoreEnd, RestoreMark, RestorePage, RestoreStore},
     integrity::{port::StoredRow, tiles::Tile},
@@ -40,8 +40,12 @@ const NEW_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id, aggrega
 const TILES: &str = "INSERT INTO merkle_tiles (partition, level, tile, hashes) \
          SELECT 0, n.level, n.tile, n.hashes FROM unnest($1::smallint[], $2::bigint[], $3::bytea[]) n(level, tile, hashes) \
      ON CONFLICT (partition, level, tile) DO UPDATE SET hashes = excluded.hashes";
+/// Whoever had a lease that is over finds that it is somebody else's: what is still on its way is fenced off.
+const NO_LEASES: &str = "UPDATE projections SET owner = NULL, lease_until = NULL, epoch = epoch + 1; \
+     UPDATE merkle_tree SET owner = NULL, lease_until = NULL, epoch = epoch + 1";
 const SEAL: &str = "UPDATE merkle_tree SET size = $1, acceptances = $2, checkpoint = $3, owner = NULL, \
      lease_until = NULL WHERE partition = 0";
+const STORE_ID: &str = "SELECT store_id FROM log_head WHERE partition = 0";
 const OPEN: &str = "UPDATE log_head SET read_only = false WHERE partition = 0";
 /// The triggers that keep the log from being emptied are off for this transaction alone.
 const EMPTY: &str = "ALTER TABLE events DISABLE TRIGGER USER; ALTER TABLE streams DISABLE TRIGGER USER; \
@@ -56,6 +60,9 @@ pub(super) async fn mark(connection: &mut PgConnection) -> Result<Option<Uuid>, 
     let is_marked: bool = sqlx::query_scalar(HAS_MARK).bind(MARK).fetch_one(&mut *connection).await?;
     if is_marked { sqlx::query_scalar(READ_MARK).fetch_optional(connection).await } else { Ok(None) }
 }
+
+/// Keys destroyed by one statement.
+const ROWS: usize = 10_000;
 
 /// Rows as columns.
 #[derive(Default)]
@@ -126,6 +133,7 @@ impl PostgresStore {
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::raw_sql(NO_LEASES).execute(&mut *connection).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(0)
     }
@@ -153,12 +161,18 @@ impl PostgresStore {
         transaction.commit().await.map_err(store_error)
     }
 
-    async fn finish(&self) -> Result<(), Refused> {
+    async fn finish(&self, erased: &[Tombstone]) -> Result<(), Refused> {
         let mut session = self.pool.acquire().await.map_err(store_error)?;
         let mut transaction = session.begin().await.map_err(store_error)?;
         let in_use: bool = sqlx::query_scalar(IN_USE).fetch_one(&mut *transaction).await.map_err(store_error)?;
         if in_use {
             return Err(Refused::CameUp);
+        }
+        // Not that of this handle, which was opened before the log got its id.
+        let store_id: Uuid = sqlx::query_scalar(STORE_ID).fetch_one(&mut *transaction).await.map_err(store_error)?;
+        for erased in erased.chunks(ROWS) {
+            let erased = erased.iter().map(|one| (&one.subject, one.destroyed_at));
+            bury(&mut *transaction, store_id, erased).await?;
         }
         sqlx::query(DROP_MARK).execute(&mut *transaction).await.map_err(store_error)?;
         sqlx::query(OPEN).execute(&mut *transaction).await.map_err(store_error)?;
@@ -197,8 +211,8 @@ impl RestoreStore for PostgresStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
-        self.finish().boxed()
+    fn finish_restore<'a>(&'a self, erased: &'a [Tombstone]) -> BoxFuture<'a, Result<(), Refused>> {
+        self.finish(erased).boxed()
     }
 
     fn discard_restore(&self) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -13,7 +13,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Error, Row, sqlite::SqliteRow};
 
 use super::{
-    super::rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX},
+    super::{
+        rows::{RawEvent, RawStream, UNFILTERED_ROWS, WINDOW_POSITIONS_MAX, in_order},
+        verdicts::replaced,
+    },
     SqliteStore,
     error::store_error,
 };
@@ -60,13 +63,21 @@ const PAGE: &str = concat!(
          AND (?5 IS NULL OR e.recorded_at >= ?5) AND (?6 IS NULL OR e.recorded_at <= ?6) \
          ORDER BY e.position LIMIT ?7) e ON true ORDER BY e.position"
 );
-const HEAD: &str = "SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1";
+/// Of the log that was opened, and of no other.
+const HEAD: &str = "SELECT coalesce((SELECT position FROM events WHERE partition = 0 ORDER BY position DESC LIMIT 1), 0) \
+     FROM log_head WHERE partition = 0 AND store_id = ?1";
 const STREAM: &str = concat!(
     "SELECT ",
     stream_columns!(),
     " FROM streams s",
     last_event!(),
     "WHERE s.partition = 0 AND s.aggregate_id = ?1"
+);
+const STREAMS_BY_ID: &str = concat!(
+    "SELECT ",
+    stream_columns!(),
+    " FROM json_each(?1) k CROSS JOIN streams s ON s.partition = 0 AND s.aggregate_id = k.value",
+    last_event!(),
 );
 const STREAMS: &str = concat!(
     "SELECT ",
@@ -227,8 +238,9 @@ impl EventStore for SqliteStore {
 
     fn head(&self) -> BoxFuture<'_, Result<Position, StoreError>> {
         async move {
-            let head: Option<i64> = sqlx::query_scalar(HEAD).fetch_optional(&self.pool).await.map_err(store_error)?;
-            Ok(Position::from_i64(head.unwrap_or(0)))
+            let query = sqlx::query_scalar(HEAD).bind(self.store_id);
+            let head: Option<i64> = query.fetch_optional(&self.pool).await.map_err(store_error)?;
+            head.map(Position::from_i64).ok_or_else(replaced)
         }
         .boxed()
     }
@@ -237,6 +249,18 @@ impl EventStore for SqliteStore {
         async move {
             let row = sqlx::query(STREAM).bind(id.as_str()).fetch_optional(&self.pool).await.map_err(store_error)?;
             row.as_ref().map(stream).transpose()
+        }
+        .boxed()
+    }
+
+    fn find_streams<'a>(
+        &'a self,
+        ids: &'a [AggregateId],
+    ) -> BoxFuture<'a, Result<Vec<Option<StreamSummary>>, StoreError>> {
+        async move {
+            let Some(names) = json(ids.iter().map(AggregateId::as_str).collect())? else { return Ok(Vec::new()) };
+            let rows = sqlx::query(STREAMS_BY_ID).bind(names).fetch_all(&self.pool).await.map_err(store_error)?;
+            Ok(in_order(rows.iter().map(stream).collect::<Result<_, _>>()?, ids))
         }
         .boxed()
     }

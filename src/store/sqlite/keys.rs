@@ -6,13 +6,23 @@ use chrono::{DateTime, Utc};
 use event_sourcing_actors::{
     AggregateId,
     master_keys::MasterKeys,
-    ports::{ERASED_WORDS, Scrubber, StoreError, StoredKey, SubjectKeys, Tombstone, WrappedKey},
+    ports::{
+        ERASED_WORDS, KeyCensus, Scrubber, StoreError, StoredKey, StoredKeyState, SubjectKeys, Tombstone, WrappedKey,
+    },
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    Connection, Error, Row, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+use uuid::Uuid;
 
 use super::{
-    super::keys::{RawKey, in_order, kept_master, standing, tombstones},
+    super::{
+        keys::{RawKey, census, in_order, kept_master, standing, tombstones},
+        verdicts::replaced,
+    },
     SqliteStore,
     error::store_error,
     events::instant,
@@ -32,14 +42,19 @@ const FOREIGN: &str = select!("master IS NOT NULL AND master <> ?1 ORDER BY mast
 /// Not in another log than the one that was opened, which another master key may be of.
 const CREATE: &str = "INSERT INTO subject_keys (partition, subject, key_id, master, wrapped, created_at) \
      SELECT 0, ?1, ?2, ?3, ?4, ?5 FROM log_head WHERE partition = 0 AND store_id = ?6 ON CONFLICT DO NOTHING";
-const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) VALUES (0, ?1, ?2, ?2) \
+/// Nobody of another log than the one that was opened, who may have the same name.
+const DESTROY: &str = "INSERT INTO subject_keys (partition, subject, created_at, destroyed_at) \
+     SELECT 0, ?1, ?2, ?2 FROM log_head WHERE partition = 0 AND store_id = ?3 \
      ON CONFLICT DO UPDATE SET key_id = NULL, master = NULL, wrapped = NULL, destroyed_at = excluded.destroyed_at \
          WHERE subject_keys.destroyed_at IS NULL";
 const DESTROYED_AT: &str = "SELECT destroyed_at FROM subject_keys WHERE partition = 0 AND subject = ?1";
 const DESTROYED: &str =
     select!("destroyed_at IS NOT NULL AND (destroyed_at, subject) > (?1, ?2) ORDER BY destroyed_at, subject LIMIT ?3");
 const REWRAP: &str = "UPDATE subject_keys SET master = ?3, wrapped = ?4 \
-     WHERE partition = 0 AND subject = ?1 AND key_id = ?2 AND destroyed_at IS NULL";
+     WHERE partition = 0 AND subject = ?1 AND key_id = ?2 AND destroyed_at IS NULL \
+         AND EXISTS (SELECT 1 FROM log_head WHERE partition = 0 AND store_id = ?5)";
+const CENSUS: &str = "SELECT master, count(*) FROM subject_keys WHERE partition = 0 GROUP BY master ORDER BY master";
+const LIST: &str = select!("subject > ?1 ORDER BY subject LIMIT ?2");
 const APPOINT: &str = "INSERT INTO subject_key_master (partition, master) VALUES (0, ?1) ON CONFLICT DO UPDATE \
      SET master = excluded.master WHERE subject_key_master.master IN (SELECT value FROM json_each(?2))";
 const KEEP: &str =
@@ -73,6 +88,24 @@ fn json<'a>(texts: impl Iterator<Item = &'a str>) -> Result<String, StoreError> 
     serde_json::to_string(&texts).map_err(|error| StoreError::Refused { reason: error.to_string() })
 }
 
+fn create<'a>(subject: &'a AggregateId, key: &'a WrappedKey) -> Query<'a, Sqlite, SqliteArguments> {
+    let query = sqlx::query(CREATE).bind(subject.as_str()).bind(key.id).bind(&key.master);
+    query.bind(&key.wrapped[..])
+}
+
+/// Destroys keys with their own instants, in a log that is being restored under this id.
+pub(super) async fn bury(
+    connection: &mut SqliteConnection,
+    erased: &[Tombstone],
+    store_id: Uuid,
+) -> Result<(), StoreError> {
+    for Tombstone { destroyed_at, subject } in erased {
+        let query = sqlx::query(DESTROY).bind(subject.as_str()).bind(destroyed_at.timestamp_micros()).bind(store_id);
+        query.execute(&mut *connection).await.map_err(store_error)?;
+    }
+    Ok(())
+}
+
 impl SubjectKeys for SqliteStore {
     fn find<'a>(&'a self, subjects: &'a [AggregateId]) -> BoxFuture<'a, Result<Vec<Option<StoredKey>>, StoreError>> {
         async move {
@@ -91,8 +124,7 @@ impl SubjectKeys for SqliteStore {
             let now = self.clock.now().timestamp_micros();
             let mut writing = self.writer.begin(true).await?;
             for (subject, key) in keys {
-                let query = sqlx::query(CREATE).bind(subject.as_str()).bind(key.id).bind(&key.master);
-                let query = query.bind(&key.wrapped[..]).bind(now).bind(self.store_id);
+                let query = create(subject, key).bind(now).bind(self.store_id);
                 query.execute(&mut writing.connection).await.map_err(store_error)?;
             }
             writing.commit().await?;
@@ -106,10 +138,10 @@ impl SubjectKeys for SqliteStore {
         async move {
             let mut writing = self.writer.begin(true).await?;
             let query = sqlx::query(DESTROY).bind(subject.as_str()).bind(self.clock.now().timestamp_micros());
-            query.execute(&mut writing.connection).await.map_err(store_error)?;
+            query.bind(self.store_id).execute(&mut writing.connection).await.map_err(store_error)?;
             let query = sqlx::query(DESTROYED_AT).bind(subject.as_str());
-            let row = query.fetch_one(&mut writing.connection).await.map_err(store_error)?;
-            let at = instant(&row, 0).map_err(store_error)?;
+            let row = query.fetch_optional(&mut writing.connection).await.map_err(store_error)?;
+            let at = instant(&row.ok_or_else(replaced)?, 0).map_err(store_error)?;
             writing.commit().await?;
             Ok(at)
         }
@@ -139,9 +171,54 @@ impl SubjectKeys for SqliteStore {
             let mut writing = self.writer.begin(true).await?;
             for (subject, key) in keys {
                 let query = sqlx::query(REWRAP).bind(subject.as_str()).bind(key.id).bind(&key.master);
-                query.bind(&key.wrapped[..]).execute(&mut writing.connection).await.map_err(store_error)?;
+                let query = query.bind(&key.wrapped[..]).bind(self.store_id);
+                query.execute(&mut writing.connection).await.map_err(store_error)?;
             }
             writing.commit().await
+        }
+        .boxed()
+    }
+
+    fn census(&self) -> BoxFuture<'_, Result<KeyCensus, StoreError>> {
+        async move {
+            let read = async || {
+                let current = sqlx::query_scalar(APPOINTED).fetch_optional(&self.pool).await?;
+                let rows: Vec<(Option<String>, i64)> = sqlx::query_as(CENSUS).fetch_all(&self.pool).await?;
+                Ok(census(current, rows))
+            };
+            read().await.map_err(store_error)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a AggregateId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let query = sqlx::query(LIST).bind(after.map_or("", AggregateId::as_str)).bind(i64::from(limit));
+            query.fetch_all(&self.pool).await.map_err(store_error)?.iter().map(key).collect()
+        }
+        .boxed()
+    }
+
+    fn put_back<'a>(&'a self, keys: &'a [StoredKey]) -> BoxFuture<'a, Result<Vec<StoredKey>, StoreError>> {
+        async move {
+            let now = self.clock.now().timestamp_micros();
+            let mut writing = self.writer.begin(true).await?;
+            for StoredKey { subject, state } in keys {
+                let query = match state {
+                    StoredKeyState::Wrapped(key) => create(subject, key).bind(now),
+                    StoredKeyState::Destroyed(at) => {
+                        sqlx::query(DESTROY).bind(subject.as_str()).bind(at.timestamp_micros())
+                    }
+                };
+                query.bind(self.store_id).execute(&mut writing.connection).await.map_err(store_error)?;
+            }
+            writing.commit().await?;
+            let subjects: Vec<AggregateId> = keys.iter().map(|key| key.subject.clone()).collect();
+            standing(SubjectKeys::find(self, &subjects).await?)
         }
         .boxed()
     }

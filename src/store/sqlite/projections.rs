@@ -9,8 +9,12 @@ use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    super::view_rows::{
-        RawCheckpoint, RawPrevious, RawProjection, RawShadow, projection_columns, request_word, storable, touched_bytes,
+    super::{
+        verdicts::replaced,
+        view_rows::{
+            RawCheckpoint, RawPrevious, RawProjection, RawShadow, projection_columns, request_word, storable,
+            touched_bytes,
+        },
     },
     SqliteStore,
     error::store_error,
@@ -22,6 +26,8 @@ const STATES: &str =
     concat!("SELECT ", projection_columns!(), " FROM projection_states WHERE partition = 0 ORDER BY name");
 const STATE: &str =
     concat!("SELECT ", projection_columns!(), " FROM projection_states WHERE partition = 0 AND name = ?1");
+/// Nobody keeps read models of another log than the one that was opened.
+const SAME_LOG: &str = "SELECT 1 FROM log_head WHERE partition = 0 AND store_id = ?1";
 const FRESH: &str = "UPDATE view_generations SET last = last + 1 WHERE partition = 0 RETURNING last";
 const DECLARE: &str = "INSERT INTO projections (partition, name, version, generation) VALUES (0, ?1, ?2, ?3)";
 const RELEASE: &str =
@@ -197,6 +203,11 @@ impl SqliteStore {
         for is_flushed in [ruling.change.is_some(), true] {
             let mut writing = self.writer.begin(is_flushed).await?;
             let now = self.clock.now();
+            let same = sqlx::query(SAME_LOG).bind(self.store_id).fetch_optional(&mut writing.connection).await;
+            if same.map_err(store_error)?.is_none() {
+                writing.rollback().await?;
+                return Err(replaced());
+            }
             let before = load(&mut writing.connection, &claim.projection).await?;
             let ruled = before.and_then(|before| Some((before.leased(&claim, now)?, before)));
             let Some((ruling, before)) = ruled else {

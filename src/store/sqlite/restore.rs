@@ -1,12 +1,13 @@
 //! A log put back as it was, into a file that carries a mark until it is whole.
 
-use event_sourcing_actors::ports::StoreError;
+use event_sourcing_actors::ports::{StoreError, Tombstone};
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{AssertSqlSafe, Error, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
-    super::schema::MARK, SqliteStore, error::store_error, inserts::Insert, journal::INSERT_EVENTS, tree::STORE_TILE,
+    super::schema::MARK, SqliteStore, error::store_error, inserts::Insert, journal::INSERT_EVENTS, keys::bury,
+    tree::STORE_TILE,
 };
 use crate::{
     archive::{Refused, RestoreEnd, RestoreMark, RestorePage, RestoreStore},
@@ -27,10 +28,14 @@ const NO_MASTER: &str =
 const IN_USE: &str = "SELECT EXISTS (SELECT 1 FROM merkle_tree WHERE lease_until > ?1) \
      OR EXISTS (SELECT 1 FROM projections WHERE lease_until > ?1)";
 const TAKE_OVER: &str = "UPDATE log_head SET store_id = ?1, read_only = 1 WHERE partition = 0";
+/// Whoever had a lease that is over finds that it is somebody else's: what is still on its way is fenced off.
+const NO_LEASES: &str = "UPDATE projections SET owner = NULL, lease_until = NULL, epoch = epoch + 1; \
+     UPDATE merkle_tree SET owner = NULL, lease_until = NULL, epoch = epoch + 1";
 const SEAL: &str = "UPDATE merkle_tree SET size = ?1, acceptances = ?2, checkpoint = ?3, owner = NULL, \
      lease_until = NULL WHERE partition = 0";
 const NEW_STREAMS: &str = "INSERT INTO streams (partition, aggregate_id, aggregate_type) \
      SELECT 0, aggregate_id, aggregate_type FROM events WHERE partition = 0 AND position >= ?1 AND sequence = 1";
+const STORE_ID: &str = "SELECT store_id FROM log_head WHERE partition = 0";
 const OPEN: &str = "UPDATE log_head SET read_only = 0 WHERE partition = 0";
 /// Triggers that keep rows from being deleted: taken away and put back in the same transaction.
 const GUARDS: &str = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('events', 'streams')";
@@ -92,6 +97,7 @@ impl SqliteStore {
         query.bind(restored.head_position.cast_signed()).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(NO_MASTER).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(TAKE_OVER).bind(restored.store_id).execute(&mut *connection).await.map_err(store_error)?;
+        sqlx::raw_sql(NO_LEASES).execute(&mut *connection).await.map_err(store_error)?;
         writing.commit().await?;
         Ok(0)
     }
@@ -113,7 +119,7 @@ impl SqliteStore {
         writing.commit().await
     }
 
-    async fn finish(&self) -> Result<(), Refused> {
+    async fn finish(&self, erased: &[Tombstone]) -> Result<(), Refused> {
         let now = self.clock.now().timestamp_micros();
         let mut writing = self.writer.begin(true).await?;
         let connection = &mut writing.connection;
@@ -122,6 +128,9 @@ impl SqliteStore {
         if in_use {
             return Err(Refused::CameUp);
         }
+        // Not that of this handle, which was opened before the log got its id.
+        let store_id: Uuid = sqlx::query_scalar(STORE_ID).fetch_one(&mut *connection).await.map_err(store_error)?;
+        bury(connection, erased, store_id).await?;
         sqlx::query(DROP_MARK).execute(&mut *connection).await.map_err(store_error)?;
         sqlx::query(OPEN).execute(&mut *connection).await.map_err(store_error)?;
         Ok(writing.commit().await?)
@@ -172,8 +181,8 @@ impl RestoreStore for SqliteStore {
         .boxed()
     }
 
-    fn finish_restore(&self) -> BoxFuture<'_, Result<(), Refused>> {
-        self.finish().boxed()
+    fn finish_restore<'a>(&'a self, erased: &'a [Tombstone]) -> BoxFuture<'a, Result<(), Refused>> {
+        self.finish(erased).boxed()
     }
 
     fn discard_restore(&self) -> BoxFuture<'_, Result<bool, StoreError>> {

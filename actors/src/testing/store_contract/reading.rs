@@ -247,6 +247,10 @@ async fn streams_are_listed_page_by_page(store: Tested) {
     assert_eq!(listed(&store, None, Some("s5"), 3).await, ["s6"]);
     assert!(listed(&store, None, Some("s6"), 3).await.is_empty());
     let all = store.list_streams(None, None, at_most(10)).await.unwrap();
+    let asked: Vec<_> = ["s5", "nobody", "s0", "s5"].map(id).to_vec();
+    let expected = [Some(all[5].clone()), None, Some(all[0].clone()), Some(all[5].clone())];
+    assert_eq!(store.find_streams(&asked).await.unwrap(), expected, "in the order asked");
+    assert_eq!(store.find_streams(&[]).await.unwrap(), []);
     for summary in all {
         assert_eq!(store.stream(&summary.aggregate_id).await.unwrap(), Some(summary));
     }
