@@ -259,14 +259,14 @@ pub(crate) fn main() -> ExitCode {
 
 /// The words that there are below one (`query`, `command`), where the one that was said is not among them nor like any.
 fn suggest(error: &mut clap::Error, said: impl Iterator<Item = String>) {
-    let (Some(ContextValue::String(unknown)), Some(ContextValue::Strings(like))) =
-        (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::SuggestedSubcommand))
-    else {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let is_like = |like: &ContextValue| !matches!(like, ContextValue::Strings(like) if like.is_empty());
+    if error.get(ContextKind::SuggestedSubcommand).is_some_and(is_like) {
         return;
-    };
+    }
     let root = Cli::command();
     let below = said.take_while(|word| word != unknown).find_map(|word| root.find_subcommand(word));
-    let Some(word) = below.filter(|_| like.is_empty()) else { return };
+    let Some(word) = below else { return };
     let names: Vec<_> = word.get_subcommands().map(|one| format!("{} {}", word.get_name(), one.get_name())).collect();
     let tip = format!("there is: {}", names.join(", "));
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));

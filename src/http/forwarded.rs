@@ -9,9 +9,12 @@ use crate::auth::proxies::{ForwardedHeader, TrustedProxies};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// The addresses in a header's value, as it lists them; `None`: something else.
+type Parse = fn(&str) -> Vec<Option<IpAddr>>;
+
 /// Whose request this is.
 pub(super) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let (name, parse): (_, fn(&str) -> Vec<Option<IpAddr>>) = match proxies.header {
+    let (name, parse): (_, Parse) = match proxies.header {
         ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, |text| text.split(',').map(node).collect()),
         ForwardedHeader::Forwarded => {
             (header::FORWARDED, |text| elements(text, ',').into_iter().map(of_element).collect())
