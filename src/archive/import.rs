@@ -139,7 +139,12 @@ pub async fn import<R: BufRead + Send + 'static>(
         {
             ready = import.make_ready(&page.lines).await;
         }
-        flight = Some(import.send_off(page, ready?));
+        flight = Some(match ready {
+            Ok(ready) => import.send_off(page, ready),
+            // Tried again when its turn comes.
+            Err(ImportError::Store(error @ StoreError::Unavailable { .. })) => Flight::failed(page, error),
+            Err(error) => return Err(error),
+        });
         if !progress(import.done.lines, bytes) {
             is_given_up = true;
             break;
@@ -173,7 +178,18 @@ struct Flight {
     stored: Option<JoinHandle<Result<Vec<UnitOutcome>, StoreError>>>,
 }
 
+impl Page {
+    fn ids(&self) -> HashSet<EventId> {
+        self.lines.iter().map(|(_, incoming)| incoming.body.event_id).collect()
+    }
+}
+
 impl Flight {
+    /// One that could not even be made ready.
+    fn failed(page: Page, error: StoreError) -> Self {
+        Self { ids: page.ids(), page, added: 0, stored: Some(tokio::spawn(async { Err(error) })) }
+    }
+
     /// Whether a page has events of this one again, which are known only when it is stored.
     fn concerns(&self, page: &Page) -> bool {
         page.lines.iter().any(|(_, incoming)| self.ids.contains(&incoming.body.event_id))
@@ -261,7 +277,6 @@ impl Import<'_> {
 
     /// Begins to store a page.
     fn send_off(&mut self, page: Page, ready: Ready) -> Flight {
-        let ids = page.lines.iter().map(|(_, incoming)| incoming.body.event_id).collect();
         let added = ready.unit.as_ref().map_or(0, |unit| unit.events.len() as u64);
         let unit = ready.unit.filter(|_| !self.options.dry_run);
         // In a task of its own: an append must not be dropped half-way.
@@ -269,36 +284,42 @@ impl Import<'_> {
             let (events, batch) = (self.events.clone(), AppendBatch { units: vec![unit] });
             tokio::spawn(async move { events.append(batch).await })
         });
-        Flight { page, ids, added, stored }
+        Flight { ids: page.ids(), page, added, stored }
     }
 
     /// Waits until a page is stored; `false` if it took another attempt, so that nothing is as it was expected.
     async fn land(&mut self, flight: Flight) -> Result<bool, ImportError> {
         let Flight { page, added, stored, .. } = flight;
-        if self.arrived(stored, added, page.lines.len() as u64).await? {
+        let mut outcome = self.arrived(stored, added, page.lines.len() as u64).await;
+        if matches!(outcome, Ok(true)) {
             return Ok(true);
         }
         for _ in 0..TRIES_MAX {
-            // Whether it was stored, and what others did, is seen by looking anew.
-            self.heads.clear();
-            let ready = match self.make_ready(&page.lines).await {
-                Err(ImportError::Store(StoreError::Unavailable { .. })) => {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-                ready => ready?,
-            };
-            let again = self.send_off(Page { lines: Vec::new(), bytes: 0 }, ready);
-            if self.arrived(again.stored, again.added, page.lines.len() as u64).await? {
+            match outcome {
+                Ok(_) => {}
+                Err(ImportError::Store(StoreError::Unavailable { .. })) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+            outcome = self.attempt(&page).await;
+            if matches!(outcome, Ok(true)) {
                 return Ok(false);
             }
         }
+        outcome?;
         let line = page.lines.first().map_or(0, |(line, _)| *line);
-        let reason = "others keep writing to the same streams, or the store does not answer; stop them, or try again";
-        Err(ImportError::Conflict { line, reason: reason.to_owned() })
+        let reason = "others keep writing to the same streams; stop them, or try again".to_owned();
+        Err(ImportError::Conflict { line, reason })
     }
 
-    /// Counts a page that was stored; `false` when it was not, or nobody knows.
+    /// Once more: whether it was stored, and what others did, is seen by looking anew.
+    async fn attempt(&mut self, page: &Page) -> Result<bool, ImportError> {
+        self.heads.clear();
+        let ready = self.make_ready(&page.lines).await?;
+        let again = self.send_off(Page { lines: Vec::new(), bytes: 0 }, ready);
+        self.arrived(again.stored, again.added, page.lines.len() as u64).await
+    }
+
+    /// Counts a page that was stored; `false` when the streams have moved meanwhile.
     async fn arrived(
         &mut self,
         stored: Option<JoinHandle<Result<Vec<UnitOutcome>, StoreError>>>,
@@ -306,15 +327,8 @@ impl Import<'_> {
         lines: u64,
     ) -> Result<bool, ImportError> {
         if let Some(stored) = stored {
-            let outcome = match stored.await.map_err(|error| std::io::Error::other(error.to_string()))? {
-                Ok(outcomes) => outcomes.into_iter().next(),
-                Err(StoreError::Unavailable { .. }) => {
-                    tokio::time::sleep(PAUSE).await;
-                    return Ok(false);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            match outcome {
+            let outcomes = stored.await.map_err(|error| std::io::Error::other(error.to_string()))??;
+            match outcomes.into_iter().next() {
                 Some(UnitOutcome::Committed(committed)) => {
                     let first = committed.first_position.0;
                     self.done.first_position.get_or_insert(first);

@@ -204,8 +204,9 @@ async fn fill(context: &Context, storage: &Storage, file: impl std::io::Read + S
     }
     talk("read models are made again from the log when a server starts");
     talk(
-        "keys of personal data are not in a backup: before a server starts, put them back with `event-sourcing-cqrs keys \
-         restore` from a key file, beside the master key file; without them what they sealed reads \"[sealed]\"",
+        "keys of personal data are not in a backup: before a server starts, put them back with \
+         `event-sourcing-cqrs keys restore` from a key file, beside the master key file; without them what they sealed reads \
+         \"[sealed]\"",
     );
     context.output.document(&restored, || told(&restored))
 }
