@@ -238,7 +238,7 @@ impl Auth {
         Ok(Access::unguarded())
     }
 
-    /// Removes lines of the audit that are older than so many days from now on; at least [`retention::DAYS_MIN`] stay.
+    /// Removes lines of the audit that are older than so many days from now on; at least 7 days stay.
     pub fn retain(&self, days: NonZeroU32) {
         let retention = Retention { store: self.store.clone(), clock: self.clock.clone(), days };
         self.tasks.spawn(retention.keep(self.stop.clone()));
