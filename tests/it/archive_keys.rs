@@ -14,18 +14,17 @@ use event_sourcing_actors::{
     memory::MemoryStore,
     personal::{SUBJECT_ERASED, SubjectKey},
     ports::{
-        AppendBatch, EventStore, SnapshotStore, StoreError, StoredKey, StoredKeyState, SubjectKeys, SystemClock,
-        Tombstone, Tombstones, WrappedKey,
+        AppendBatch, EventStore, SnapshotStore, StoredKey, StoredKeyState, SubjectKeys, SystemClock, Tombstone,
+        WrappedKey,
     },
 };
 use event_sourcing_cqrs::{
     archive::{KeyPlace, KeySource, KeysError, KeysRestored, back_up_keys, restore_keys},
     store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore},
 };
-use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
-use crate::support::{batches::unit, postgres};
+use crate::support::{batches::unit, postgres, tombstones::List};
 
 /// The id that the log has in both stores, as after a restoration.
 const LOG: Uuid = Uuid::from_u128(0x5109);
@@ -57,23 +56,6 @@ async fn kinds(folder: &tempfile::TempDir) -> Vec<Kind> {
         all.push(kind("postgres", PostgresStore::connect(options).await.unwrap()));
     }
     all
-}
-
-#[derive(Debug, Default)]
-struct List(Mutex<Vec<Tombstone>>);
-
-impl Tombstones for List {
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Tombstone>, StoreError>> {
-        async { Ok(self.0.lock().unwrap().clone()) }.boxed()
-    }
-
-    fn add<'a>(&'a self, tombstones: &'a [Tombstone]) -> BoxFuture<'a, Result<(), StoreError>> {
-        async {
-            self.0.lock().unwrap().extend_from_slice(tombstones);
-            Ok(())
-        }
-        .boxed()
-    }
 }
 
 fn id(name: &str) -> AggregateId {

@@ -19,6 +19,7 @@ pub mod replicas;
 pub mod sagas;
 #[cfg(unix)]
 pub mod server;
+pub mod tombstones;
 #[cfg(feature = "http")]
 pub mod transfers;
 pub mod view_replicas;

@@ -12,7 +12,7 @@ use event_sourcing_actors::{
     catalog::Catalog,
     master_keys::MasterKeys,
     memory::MemoryStore,
-    ports::{OperationStatus, StoreError, SystemClock, Tombstone, Tombstones},
+    ports::{OperationStatus, SystemClock, Tombstone, Tombstones},
 };
 use event_sourcing_cqrs::{
     app::App,
@@ -21,11 +21,13 @@ use event_sourcing_cqrs::{
         user::{RegisterUser, User},
     },
 };
-use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 
 use super::canaries::{Person, erase, found_below, live, people, state, user};
-use crate::support::server::{Server, word};
+use crate::support::{
+    server::{Server, word},
+    tombstones::List,
+};
 
 fn register(server: &Server, person: &Person) {
     let data = json!({ "email": person.email, "name": person.name });
@@ -215,24 +217,6 @@ async fn process_with(store: &Arc<MemoryStore>, key_life: Duration, list: Arc<Li
     let masters = MasterKeys::parse(&"07".repeat(32)).unwrap();
     let builder = RuntimeBuilder::new(store.clone(), store.clone()).views(store.clone()).catalog(catalog);
     builder.subject_keys(store.clone(), masters).tombstones(list).limits(limits).start().await.unwrap()
-}
-
-/// The list outside of the database, which several processes share.
-#[derive(Debug, Default)]
-struct List(Mutex<Vec<Tombstone>>);
-
-impl Tombstones for List {
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Tombstone>, StoreError>> {
-        async { Ok(self.0.lock().unwrap().clone()) }.boxed()
-    }
-
-    fn add<'a>(&'a self, tombstones: &'a [Tombstone]) -> BoxFuture<'a, Result<(), StoreError>> {
-        async {
-            self.0.lock().unwrap().extend_from_slice(tombstones);
-            Ok(())
-        }
-        .boxed()
-    }
 }
 
 /// What is logged on this thread.
