@@ -35,7 +35,7 @@ codes! {
     FORBIDDEN "forbidden" FORBIDDEN "This is not allowed"
         "The principal lacks the role that `detail` names. Use another key, or have an operator grant the role.";
     CROSS_ORIGIN "cross-origin" FORBIDDEN "A page of another origin may not do this"
-        "A browser sent this for a page of another origin, without a key, and it would change something. Name the origin in http.cors.allowed_origins, send Authorization, or, behind a proxy, let it pass Host on as the client sent it.";
+        "A browser sent this for a page of another origin, without a key, and it would change something. Name the origin in http.cors.allowed_origins, send Authorization: Bearer, or, behind a proxy, let it pass Host on as the client sent it.";
     NOT_FOUND "not-found" NOT_FOUND "There is nothing here"
         "No such path or row. GET / lists all paths; `detail` says what was looked for.";
     UNKNOWN_AGGREGATE "unknown-aggregate" NOT_FOUND "The aggregate does not exist"
@@ -115,7 +115,7 @@ codes! {
     MERGE_TOO_LARGE "merge-too-large" UNPROCESSABLE_ENTITY "The branch is too large for one merge"
         "A merge is one atomic unit of at most 1,000 events and 1,000 commands. Nothing was changed.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another request"
-        "Keys are remembered for 24 h. Use a new key for each new request.";
+        "Keys are remembered for 24 h, that of a branch as long as the branch is there. Use a new key for each new request.";
     DOMAIN_REJECTED "domain-rejected" UNPROCESSABLE_ENTITY "The domain refuses the command"
         "`rejection` is the domain's own code, such as insufficient-funds; `details` holds its facts.";
     RATE_LIMITED "rate-limited" TOO_MANY_REQUESTS "There were too many requests"

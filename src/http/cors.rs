@@ -35,11 +35,11 @@ pub(super) fn allowed(list: &[String], headers: &HeaderMap) -> Option<Origin> {
 }
 
 /// Whether a browser sends, for a page of an origin that is not on the list, something that may change the state here. A page
-/// may make it do so without asking, as long as no header of its own is needed; so it is refused only without a key. New
-/// browsers say what they do by `Sec-Fetch-Site`, others by `Origin`, which must then name this host.
+/// may make it do so without asking, as long as no header of its own is needed. New browsers say what they do by
+/// `Sec-Fetch-Site`, others by `Origin`, which must then name this host.
 pub(super) fn is_foreign(list: &[String], method: &Method, headers: &HeaderMap) -> bool {
     let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || headers.contains_key(header::AUTHORIZATION) || allowed(list, headers).is_some() {
+    if is_safe || allowed(list, headers).is_some() {
         return false;
     }
     match headers.get(SEC_FETCH_SITE) {

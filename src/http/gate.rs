@@ -3,10 +3,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use event_sourcing_actors::command_bus::Principal;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{
     context::Server,
+    cors,
     error::{self, Problem},
     request::Ids,
     routes::{Demand, Entry},
@@ -38,12 +39,6 @@ impl Passage {
         Self { outcome: Ok(Access::unguarded()), principal: None, standing: None }
     }
 
-    /// A page of another origin sends what only its own may.
-    pub fn foreign() -> Self {
-        let detail = "a browser sent this for a page of another origin, which is not in http.cors.allowed_origins";
-        Self { outcome: Err(Problem::new(error::CROSS_ORIGIN, detail)), principal: None, standing: None }
-    }
-
     /// Adds what the caller is told about its quota.
     pub fn write(&self, headers: &mut HeaderMap) {
         let Some(standing) = &self.standing else { return };
@@ -65,10 +60,17 @@ fn whole_seconds(standing: &Standing) -> u64 {
 }
 
 /// Looks at a request that has a handler.
-pub(super) async fn pass(server: &Server, entry: &Entry, peer: IpAddr, headers: &HeaderMap) -> Passage {
+pub(super) async fn pass(
+    server: &Server,
+    entry: &Entry,
+    peer: IpAddr,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Passage {
     let Some(auth) = server.context.auth.as_ref().filter(|auth| auth.is_guarded()) else {
         let standing = counted(server, entry, || Caller::at(peer));
-        let outcome = limited(standing.as_ref()).map_or_else(|| Ok(Access::unguarded()), Err);
+        let refused = limited(standing.as_ref()).or_else(|| foreign(server, method, headers));
+        let outcome = refused.map_or_else(|| Ok(Access::unguarded()), Err);
         return Passage { outcome, principal: None, standing };
     };
     if entry.demand == Demand::Open {
@@ -90,6 +92,14 @@ pub(super) async fn pass(server: &Server, entry: &Entry, peer: IpAddr, headers: 
         (None, Ok(access)) => allowed(access, entry.demand),
     };
     Passage { outcome, principal, standing }
+}
+
+/// A page of another origin sends what only its own may, and no key that it would have had to know.
+fn foreign(server: &Server, method: &Method, headers: &HeaderMap) -> Option<Box<Problem>> {
+    let has_key = matches!(bearer(headers), Ok(Some(_)));
+    let is_foreign = !has_key && cors::is_foreign(&server.options.cors_origins, method, headers);
+    let detail = "a browser sent this for a page of another origin, which is not in http.cors.allowed_origins";
+    is_foreign.then(|| Problem::new(error::CROSS_ORIGIN, detail))
 }
 
 /// The token of a request, if it sends one; it must send one only.

@@ -277,8 +277,7 @@ async fn serve(
     let label = found.as_ref().map_or("unmatched", |(route, _)| route.path);
     let (ids, span) = trace::begin(&server, &method, label, &headers);
     let mut passage = match entry {
-        Some(_) if cors::is_foreign(&server.options.cors_origins, &method, &headers) => Passage::foreign(),
-        Some(entry) => gate::pass(&server, entry, peer, &headers).instrument(span.clone()).await,
+        Some(entry) => gate::pass(&server, entry, peer, &method, &headers).instrument(span.clone()).await,
         None => Passage::none(),
     };
     if entry.is_none() || passage.outcome.is_err() || is_without_body(&method) {

@@ -55,7 +55,7 @@ const UNCHANGED: Parameter =
 const IDEMPOTENCY_KEY: Parameter = Parameter::header(
     "Idempotency-Key",
     r#"{"type":"string","pattern":"^[!-~]{1,255}$"}"#,
-    "Recognises a repeated request for 24 h: the same key and the same request get the same answer again, with \
+    "Recognises a repeated request for 24 h, that of a branch as long as it is there: the same key and the same request get the same answer again, with \
      `Idempotency-Replayed: true`.",
 );
 const CORRELATION_ID: Parameter = Parameter::header(

@@ -96,6 +96,8 @@ async fn pages_of_other_origins_change_nothing_where_nobody_is_asked_for_a_key()
         (vec![("sec-fetch-site", "none")], 200),
         (vec![("origin", "https://evil.example"), ("authorization", "Bearer x")], 200),
         (vec![("origin", "https://evil.example")], 403),
+        // A browser adds what it remembers for a proxy by itself; a key it does not.
+        (vec![("origin", "https://evil.example"), ("authorization", "Basic eDp5")], 403),
         (vec![("origin", "http://test.evil.example")], 403),
         (vec![("origin", "null")], 403),
         (vec![("origin", here), ("sec-fetch-site", "cross-site")], 403),
