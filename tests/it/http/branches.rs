@@ -1,5 +1,7 @@
 //! `/api/v1/branches` and `?branch=`, over the real app on SQLite and PostgreSQL.
 
+mod sagas;
+
 use std::{future::Future, sync::Arc};
 
 use event_sourcing_cqrs::{
@@ -10,7 +12,6 @@ use event_sourcing_cqrs::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    eventually,
     http::{Reply, TestServer},
     postgres,
 };
@@ -196,39 +197,6 @@ async fn a_branch_is_a_world_of_its_own() {
         let list = branch.post("/api/v1/queries", json!({ "query_type": "ListAccounts" })).await;
         assert_problem(&list, 422, "validation-failed");
         assert_eq!(world.head().await, 5, "nothing of it is in the log");
-        world.end().await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sagas_run_on_the_branch_alone() {
-    on_both(|database| async move {
-        let world = World::over(&database).await;
-        seeded(&world).await;
-        let branch = world.fork(json!({ "name": "s", "at_position": 5 })).await;
-        let body =
-            json!({ "saga_type": "TransferSaga", "data": { "from_account": "a", "to_account": "b", "amount": 50 } });
-        let ended = world.server.post_with(&branch.at("/api/v1/sagas"), &[WAIT], &body.to_string()).await;
-        assert_eq!((ended.status, &ended.json()["status"]), (200, &json!("completed")), "{}", ended.text());
-        let id = ended.json()["saga_id"].as_str().unwrap().to_owned();
-        assert_eq!((branch.balance("a").await, branch.balance("b").await), (json!(52), json!(61)));
-        assert_eq!(branch.get(&format!("/api/v1/sagas/{id}")).await.json()["status"], "completed");
-        assert_eq!(branch.get("/api/v1/sagas").await.json()["items"].as_array().unwrap().len(), 1);
-        assert_problem(&world.server.get(&format!("/api/v1/sagas/{id}")).await, 404, "unknown-saga");
-        assert!(world.server.get("/api/v1/sagas").await.json()["items"].as_array().unwrap().is_empty());
-        assert_eq!((world.head().await, world.balance("a").await), (5, json!(102)));
-
-        // A merge starts it anew on main; what it did on the branch is not run again.
-        let report = branch.merge(json!({})).await;
-        assert_eq!(report.status, 200, "{}", report.text());
-        let commands =
-            json!([{ "command_type": "StartSaga", "aggregate_id": id, "outcome": "accepted", "rejection": null }]);
-        assert_eq!(report.json(), json!({ "merged": true, "commands": commands }));
-        let completed =
-            || async { world.server.get(&format!("/api/v1/sagas/{id}")).await.json()["status"] == "completed" };
-        eventually("main's own sagas do it", completed).await;
-        assert_eq!((world.balance("a").await, world.balance("b").await), (json!(52), json!(61)));
         world.end().await;
     })
     .await;
