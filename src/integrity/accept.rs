@@ -55,7 +55,8 @@ impl Integrity {
     /// every checkpoint needs no acceptance; it only takes appends again.
     ///
     /// # Errors
-    /// [`AcceptError`]; nothing was accepted then.
+    /// [`AcceptError`]; the store has accepted nothing then. The first checkpoint of the new origin may lie outside already,
+    /// where that did not answer in time: do it again.
     pub async fn accept_rollback(&self, progress: Progress<'_>) -> Result<Accepted, AcceptError> {
         let outside = self.vault.with(Vault::outside).await?;
         if outside.altered.is_empty() {

@@ -47,6 +47,8 @@ impl Drop for Working {
 pub(super) struct Pending<T> {
     place: Place,
     patience: Duration,
+    /// Counted from its beginning: of several that were begun together none waits longer for being asked last.
+    until: Instant,
     answer: io::Result<Receiver<io::Result<T>>>,
 }
 
@@ -68,6 +70,7 @@ impl Place {
         patience: Duration,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Pending<T> {
+        let until = Instant::now() + patience;
         let answer = self.take(patience).and_then(|working| {
             let (sender, answer) = sync_channel(1);
             let run = move || {
@@ -78,7 +81,7 @@ impl Place {
             };
             thread::Builder::new().name("es-evidence".to_owned()).spawn(run).map(|_| answer)
         });
-        Pending { place: self.clone(), patience, answer }
+        Pending { place: self.clone(), patience, until, answer }
     }
 
     fn take(&self, patience: Duration) -> io::Result<Working> {
@@ -103,8 +106,9 @@ impl<T> Pending<T> {
     /// # Errors
     /// What the work failed with; [`io::ErrorKind::TimedOut`] if it did not end in time.
     pub fn wait(self) -> io::Result<T> {
-        let Self { place, patience, answer } = self;
-        let result = answer.and_then(|answer| match answer.recv_timeout(patience) {
+        let Self { place, patience, until, answer } = self;
+        let left = || until.saturating_duration_since(Instant::now());
+        let result = answer.and_then(|answer| match answer.recv_timeout(left()) {
             Ok(result) => result,
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(silent(patience)),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the work broke off")),
@@ -146,6 +150,16 @@ mod tests {
         drop(open);
         assert_eq!(place.begin(LONG, || Ok(2)).wait().unwrap(), 2);
         assert!(!place.has_failed());
+    }
+
+    #[test]
+    fn those_that_were_begun_together_are_waited_for_together() {
+        let (_open, gate) = sync_channel::<()>(1);
+        let late = move || Ok(gate.recv_timeout(Duration::from_secs(1)).is_err());
+        let mut pending = Place::default().begin(LONG, late);
+        pending.until = Instant::now();
+        // It would answer, if its time began when it is asked for.
+        assert_eq!(pending.wait().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
