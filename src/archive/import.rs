@@ -120,7 +120,7 @@ pub async fn import<R: BufRead + Send + 'static>(
     import.done.dry_run = options.dry_run;
     let (mut pages, mut flight, mut bytes, mut is_given_up) = (pages(from), None::<Flight>, 0, false);
     while let Some(page) = pages.recv().await {
-        // What came before a line that cannot be read is stored.
+        // Pages before that of a line that cannot be read are stored.
         let is_settled = |flight: &Flight| match &page {
             Ok(page) => flight.concerns(page) || import.heads.len() > HEADS_MAX,
             Err(_) => true,

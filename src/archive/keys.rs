@@ -353,17 +353,18 @@ impl Restoring {
         self.put(&put).await
     }
 
-    /// Stores keys and destructions; snapshots that were made without a key, or with one that is no more, go.
+    /// Stores keys and destructions; snapshots that were made without a key, or with one that is no more, go. They go first:
+    /// a key that is stored already is passed over when the work is done again.
     async fn put(&self, keys: &[StoredKey]) -> Result<(), KeysError> {
         if self.done.dry_run || keys.is_empty() {
             return Ok(());
         }
-        self.place.keys.put_back(keys).await?;
         for StoredKey { subject, .. } in keys {
             if self.place.snapshots.latest(subject, Sequence(u64::MAX)).await?.is_some() {
                 self.place.snapshots.discard(subject, Sequence(1)).await?;
             }
         }
+        self.place.keys.put_back(keys).await?;
         Ok(())
     }
 }

@@ -61,7 +61,8 @@ struct BackedUp {
     duration_ms: f64,
 }
 
-fn milliseconds(since: std::time::Instant) -> f64 {
+/// Since an instant, to the microsecond.
+pub(super) fn milliseconds(since: std::time::Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }
 

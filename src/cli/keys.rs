@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::{
     Context,
+    backup::milliseconds,
     exit::{Exit, Failure},
     file::{NewFile, cannot, is_standard, reader},
     local::Local,
@@ -40,7 +41,7 @@ pub(crate) enum Keys {
 
 /// Write the wrapped keys into a file of their own, also while servers run.
 ///
-/// They open nothing without the master key file. Whoever is erased later is still in this file: keep it no longer than
+/// They open nothing without the master key. Whoever is erased later is still in this file: keep it no longer than
 /// backups, under the same rules.
 #[derive(Debug, Args)]
 pub(crate) struct BackUp {
@@ -51,7 +52,7 @@ pub(crate) struct BackUp {
 /// Put keys back into a store that was restored without them, but for those of people who were erased.
 ///
 /// No server may run: it would go on with what it has read without them. Read models that were made without them are made
-/// again. Doing it again changes nothing.
+/// again. Doing it again changes no key.
 #[derive(Debug, Args)]
 pub(crate) struct PutBack {
     /// The key file, or `-` for standard input
@@ -105,10 +106,6 @@ fn local(target: &Target) -> Result<&Local, Failure> {
     }
 }
 
-fn milliseconds(since: Instant) -> f64 {
-    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
-}
-
 impl BackUp {
     async fn run(&self, context: &Context) -> Result<(), Failure> {
         // Before anything is opened or put on record.
@@ -130,7 +127,8 @@ impl BackUp {
         let (started, storage) = (Instant::now(), local(target)?.app().storage());
         let store_id = storage.id().unwrap_or_default();
         let (keys, kind) = (storage.subject_keys(), storage.kind());
-        let is_kept = keys.kept_master(None).await?.is_some();
+        let is_named = context.settings.erasure.master_key_file.is_some();
+        let is_kept = !is_named && keys.kept_master(None).await?.is_some();
         let source = KeySource { keys, store_id, kind, clock: Arc::new(SystemClock) };
         let mut bar = Bar::new(BACKING_UP);
         let Some(new) = new else {
@@ -221,8 +219,7 @@ impl PutBack {
         file: impl Read + Send + 'static,
     ) -> Result<Restored, Failure> {
         let (started, local) = (Instant::now(), local(target)?);
-        let reports = local.bounded(local.app().runtime().projections().list()).await?;
-        if reports.iter().any(|report| report.owner.is_some()) {
+        if has_server(local).await? {
             return Err(Failure::new(
                 Exit::Conflict,
                 "a server is running on this store, and would go on with what it has read without the keys: stop it first \
@@ -235,25 +232,41 @@ impl PutBack {
         bar.end();
         let summary = restored.map_err(|error| told(context, local, error))?;
         let mut rebuilt = Vec::new();
-        if !self.dry_run && summary.restored + summary.newly_erased > 0 {
+        // Also after keys that are there already: the work may have been cut off before this.
+        if !self.dry_run && summary.restored + summary.already_there + summary.newly_erased > 0 {
             rebuilt = rebuild(local).await?;
+        }
+        if !self.dry_run && has_server(local).await? {
+            return Err(Failure::new(
+                Exit::Conflict,
+                "the keys are back, but a server came up meanwhile and may go on with what it has read without them: restart it",
+            ));
         }
         Ok(Restored { file: self.file.display().to_string(), summary, rebuilt, duration_ms: milliseconds(started) })
     }
 }
 
-/// Has read models made again that were made while the keys were away.
+/// Whether a server holds the lease of a projection.
+async fn has_server(local: &Local) -> Result<bool, Failure> {
+    let reports = local.bounded(local.app().runtime().projections().list()).await?;
+    Ok(reports.iter().any(|report| report.owner.is_some()))
+}
+
+/// Has read models made again that were made while the keys were away; those that will be.
 async fn rebuild(local: &Local) -> Result<Vec<String>, Failure> {
     let runtime = local.app().runtime();
-    let names = local.bounded(runtime.erasures().read_models_about_people()).await?;
+    let mut names = local.bounded(runtime.erasures().read_models_about_people()).await?;
+    let mut refused = Vec::new();
     for name in &names {
         // One that is under way already reads on with the keys, but has begun without them.
         if let Err(error) = local.bounded(runtime.projections().rebuild(name, true)).await {
             talk(&format!(
                 "the read model {name} was made without the keys, and cannot be made again by itself: {error}"
             ));
+            refused.push(name.clone());
         }
     }
+    names.retain(|name| !refused.contains(name));
     Ok(names)
 }
 

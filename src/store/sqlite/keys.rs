@@ -141,7 +141,11 @@ impl SubjectKeys for SqliteStore {
             query.bind(self.store_id).execute(&mut writing.connection).await.map_err(store_error)?;
             let query = sqlx::query(DESTROYED_AT).bind(subject.as_str());
             let row = query.fetch_optional(&mut writing.connection).await.map_err(store_error)?;
-            let at = instant(&row.ok_or_else(replaced)?, 0).map_err(store_error)?;
+            let row = row.ok_or_else(replaced)?;
+            if row.try_get::<Option<i64>, _>(0).map_err(store_error)?.is_none() {
+                return Err(replaced());
+            }
+            let at = instant(&row, 0).map_err(store_error)?;
             writing.commit().await?;
             Ok(at)
         }
