@@ -142,7 +142,7 @@ pub trait AccessStore: Debug + Send + Sync + 'static {
     /// `false`: that much is announced already, or nothing is so old, and nothing was stored. Durable on return.
     ///
     /// # Errors
-    /// [`StoreError`]; also when the instant is less than 7 days ago by the clock of the store.
+    /// [`StoreError`]; from a database also when the instant is less than 7 days ago by its clock.
     fn announce_pruning(&self, before: DateTime<Utc>, line: AuditRecord) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Removes up to `limit` lines from before an instant, the oldest first. How many are gone; 0 means that was all.

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use event_sourcing_actors::{RecoveryError, error::CommandError, ports::StoreError, runtime::StartError};
+use event_sourcing_actors::{FieldError, RecoveryError, error::CommandError, ports::StoreError, runtime::StartError};
 use event_sourcing_cqrs::{
     app::{AppError, MasterKeyError},
     auth::AuthError,
@@ -217,6 +217,20 @@ impl From<RecoveryError> for Failure {
     }
 }
 
+/// Wrong input, with the sentences of the HTTP door.
+pub(crate) fn invalid(errors: Vec<FieldError>) -> Failure {
+    let place =
+        |error: &FieldError| if error.pointer.is_empty() { "the body".to_owned() } else { error.pointer.clone() };
+    let first = errors
+        .first()
+        .map_or_else(|| "the input is not valid".to_owned(), |error| format!("{} {}", place(error), error.detail));
+    if errors.len() <= 1 {
+        return Failure::new(Exit::Failed, format!("{first} (validation-failed)"));
+    }
+    let failure = Failure::new(Exit::Failed, format!("{first}; and {} more (validation-failed)", errors.len() - 1));
+    errors.into_iter().fold(failure, |all, one| all.and(format!("{}: {}", one.pointer, one.detail)))
+}
+
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         let exit = match &error {
@@ -250,13 +264,7 @@ impl From<CommandError> for Failure {
             CommandError::Rejected { refusal, .. } => {
                 Self::new(exit, format!("{} ({})", refusal.message, refusal.code))
             }
-            CommandError::Invalid { errors } if errors.len() == 1 => {
-                let said = errors.iter().map(|one| format!("{} {} (validation-failed)", one.pointer, one.detail));
-                Self::new(exit, said.collect::<String>())
-            }
-            CommandError::Invalid { errors } => {
-                errors.into_iter().fold(failure, |all, one| all.and(format!("{}: {}", one.pointer, one.detail)))
-            }
+            CommandError::Invalid { errors } => invalid(errors),
             CommandError::UnknownCommandType { nearest, .. } | CommandError::UnknownEventType { nearest, .. } => {
                 match nearest.first() {
                     Some(_) => failure.and(format!("did you mean {}?", nearest.join(" or "))),

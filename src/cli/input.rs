@@ -45,7 +45,7 @@ pub(crate) fn limit(text: &str) -> Result<NonZeroU32, String> {
 /// What recognises a repetition.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Key {
-    /// The same with the same key has its effect once (for 24 h); a server's callers (--url) have keys of their own
+    /// The same with the same key has its effect once (for 24 h; a branch: while it is there); a server's callers (--url) have keys of their own
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) idempotency_key: Option<String>,
 }

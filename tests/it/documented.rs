@@ -11,7 +11,7 @@ use crate::support::words::expect;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 /// The sections that settings are named by.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "event_store",
     "auth",
     "integrity",
@@ -22,6 +22,7 @@ const SECTIONS: [&str; 13] = [
     "commands",
     "queries",
     "aggregates",
+    "branches",
     "sagas",
     "http",
     "log",

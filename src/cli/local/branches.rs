@@ -10,10 +10,10 @@ use event_sourcing_actors::{
 };
 use event_sourcing_cqrs::wire;
 
-use super::{Local, fingerprint, projections::invalid};
+use super::{Local, fingerprint};
 use crate::cli::{
     branch::{Merged, NewBranch},
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, invalid},
 };
 
 impl Local {

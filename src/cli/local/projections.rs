@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use event_sourcing_actors::{
-    AggregateId, FieldError, Position,
+    AggregateId, Position,
     command_bus::{Principal, RequestContext},
     erasure::ErasureError,
     ports::{OperationStatus, ParkedRequest},
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Local;
 use crate::cli::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, invalid},
     target::{Switch, Wanted},
 };
 
@@ -187,20 +187,6 @@ impl From<QueryError> for Failure {
         };
         Self::new(exit, sentence(detail, &nearest, code))
     }
-}
-
-/// Wrong input, with the sentences of the HTTP door.
-pub(super) fn invalid(errors: Vec<FieldError>) -> Failure {
-    let place =
-        |error: &FieldError| if error.pointer.is_empty() { "the body".to_owned() } else { error.pointer.clone() };
-    let first = errors
-        .first()
-        .map_or_else(|| "the input is not valid".to_owned(), |error| format!("{} {}", place(error), error.detail));
-    if errors.len() <= 1 {
-        return Failure::new(Exit::Failed, format!("{first} (validation-failed)"));
-    }
-    let failure = Failure::new(Exit::Failed, format!("{first}; and {} more (validation-failed)", errors.len() - 1));
-    errors.into_iter().fold(failure, |all, one| all.and(format!("{}: {}", one.pointer, one.detail)))
 }
 
 impl From<ProjectionsError> for Failure {

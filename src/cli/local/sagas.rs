@@ -11,12 +11,9 @@ use event_sourcing_actors::{
 };
 use event_sourcing_cqrs::wire;
 
-use super::{
-    Local, fingerprint,
-    projections::{invalid, sentence},
-};
+use super::{Local, fingerprint, projections::sentence};
 use crate::cli::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, invalid},
     saga::{ListQuery, NewSaga},
     target::SagaChange,
 };
