@@ -381,12 +381,12 @@ fn load(globals: &Globals) -> Result<Settings, Failure> {
 }
 
 /// The server logs as set. Words say on standard error what concerns their user, so their log is quiet and plain unless
-/// it is asked for.
+/// it is asked for by whoever runs them: a file says how the server is to log.
 fn start_log(settings: &Settings, is_server: bool, tracing: &Tracing) -> Result<LogControl, Failure> {
     let mut log = settings.log.clone();
     if !is_server {
-        let is_default = |key: &str| settings.explain().iter().any(|one| one.key == key && one.source == "default");
-        if is_default("log.level") {
+        let is_of_server = |source: &str| source == "default" || source.starts_with("file ");
+        if settings.explain().iter().any(|one| one.key == "log.level" && is_of_server(&one.source)) {
             log.level = LogLevel::Warn;
         }
         if log.format == LogFormat::Auto {

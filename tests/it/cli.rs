@@ -92,6 +92,21 @@ fn every_word_prints_json_and_lines() {
     assert!(expect(0, folder.path(), &["config", "show", "--format", "ndjson"]).stdout.lines().count() > 20);
 }
 
+/// As in a clone of this repository, whose settings tell the server to log what it does.
+#[test]
+fn words_say_what_concerns_their_user_and_no_more() {
+    let folder = with_store();
+    std::fs::create_dir(folder.path().join("config")).unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cqrs.yaml");
+    assert!(std::fs::read_to_string(shipped).unwrap().contains("level: info"));
+    std::fs::copy(shipped, folder.path().join("config/cqrs.yaml")).unwrap();
+    let query = ["query", "send", "GetAccountBalance", "--filter", "account_id=acc-1"];
+    let quiet = expect(0, folder.path(), &query);
+    assert!(!quiet.stderr.contains(" INFO "), "{quiet:?}");
+    let asked_for = expect(0, folder.path(), &[&["--log-level", "info"], &query[..]].concat());
+    assert!(asked_for.stderr.contains(" INFO "), "{asked_for:?}");
+}
+
 #[test]
 fn data_comes_from_standard_input_too() {
     let folder = with_store();
